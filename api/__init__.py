@@ -1,0 +1,1 @@
+"""The edge: web application, OAuth server, command line and everything that composes the parts."""

@@ -1,0 +1,1 @@
+"""The till: everything that happens while a customer waits."""

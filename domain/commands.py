@@ -1,0 +1,253 @@
+"""What callers ask of the till, and what it answers. Plain values: no database, no schema, no clock.
+
+Inputs are as the caller gave them (an unparsable identifier, an unknown store, an amount with too many decimals are
+all possible here): deciding about them is the batch's job, so that one bad command of 500 refuses alone.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from domain.errors import RETRYABLE, RefusalCode
+
+
+class CommandKind(StrEnum):
+    """Kind of an accepted command, as stored; all but ENROLL are transactions of the GraphQL schema."""
+
+    ENROLL = "ENROLL"
+    EARN = "EARN"
+    BURN = "BURN"
+    REVERSAL = "REVERSAL"
+    EXPIRY = "EXPIRY"
+
+
+class MovementKind(StrEnum):
+    """Kind of one row of ``transaction`` (DESIGN.md section 4)."""
+
+    EARN = "EARN"
+    EARN_REVERSAL = "EARN_REVERSAL"
+    BURN = "BURN"
+    BURN_REVERSAL = "BURN_REVERSAL"
+    EXPIRE = "EXPIRE"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Money as a caller wrote it: checked against the programme's currency when the command is decided."""
+
+    value: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRef:
+    """Which member: a member id (already decrypted) or a normalised identifier; both None when it names nobody."""
+
+    member_id: int | None = None
+    identifier: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRef:
+    """Which store of the partner: by id or by code; neither: none."""
+
+    store_id: int | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BasketLine:
+    """One line of a basket, net of discounts; ``quantity`` may have up to three decimals (weighed goods)."""
+
+    sku: str | None
+    category: str | None
+    quantity: Decimal
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    """Makes a member of the person with these identifiers (raw, as given), or finds the existing one."""
+
+    partner_id: int
+    key: str
+    card: str | None
+    email: str | None
+    phone: str | None
+    store: StoreRef = StoreRef()
+    channel: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earn:
+    """A purchase at the partner; ``amount`` is without the part paid in points."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    amount: Amount
+    occurred_at: datetime
+    reference: str
+    store: StoreRef = StoreRef()
+    channel: str | None = None
+    lines: tuple[BasketLine, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """Points spent at the partner."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    points: int
+    occurred_at: datetime
+    reference: str
+    store: StoreRef = StoreRef()
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalRef:
+    """Which command a reversal undoes: by command id, by key, or by reference with kind and perhaps store.
+
+    Exactly one of the three must be given; ``command_id`` is None also for an id that the caller cannot have.
+    ``given`` counts how many ways the caller used.
+    """
+
+    command_id: int | None = None
+    key: str | None = None
+    reference: str | None = None
+    kind: CommandKind | None = None
+    store: StoreRef = StoreRef()
+    given: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """Goods returned (amount or lines) or a burn refunded (points); with none of the three: all that is left."""
+
+    partner_id: int
+    key: str
+    original: OriginalRef
+    occurred_at: datetime
+    amount: Amount | None = None
+    lines: tuple[BasketLine, ...] | None = None
+    points: int | None = None
+    reason: str | None = None
+
+
+Command = Enroll | Earn | Burn | Reverse
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command that was not done, and why. Nothing changed and nothing is remembered of it."""
+
+    code: RefusalCode
+    message: str
+    field: str | None
+    key: str
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the very same command may succeed later without anybody changing anything else."""
+        return self.code in RETRYABLE
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """One accepted command as stored: a row of ``command``; units as the column names say."""
+
+    id: int
+    partner_id: int
+    key: str
+    kind: CommandKind
+    account_id: int
+    member_id: int
+    store_id: int
+    reference: str | None
+    channel: str | None
+    amount_minor: int | None
+    points: int | None
+    reverses_id: int | None
+    reason: str | None
+    declined_points: int
+    occurred_at: datetime
+    recorded_at: datetime
+    period_id: int
+    moved_points: int
+    """Sum of the points of the command's movements, signed from the member's side."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwardResult:
+    """One award of a purchase: points of one rule, granted by one funder (0: the operator)."""
+
+    rule_code: str | None
+    funder_id: int
+    requested_points: int
+    granted_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceView:
+    """A member's points; expired ones are never counted."""
+
+    account_id: int
+    available: int
+    pending: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """Use of one budget window, in micro-units; available = limit (+ approved overdraft) - consumed - reserved."""
+
+    partner_id: int
+    limit_micro: int
+    overdraft_micro: int
+    consumed_micro: int
+    reserved_micro: int
+    alerted_at: datetime | None
+
+    @property
+    def available_micro(self) -> int:
+        """What may still be spent (SETTLEMENT.md c.4)."""
+        return self.limit_micro + self.overdraft_micro - self.consumed_micro - self.reserved_micro
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Answer to Enroll: the member, and whether this key created it."""
+
+    member_id: int
+    account_id: int
+    created: bool
+    replayed: bool
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Answer to Earn, Burn and Reverse: the stored command, and the balances after it (a replay: today's).
+
+    ``points`` is what the caller asked about, positive: granted, burned, or taken back and given back by a reversal.
+    ``shortfall_points`` of a reversal could not be taken back and stay charged to the issuing partner.
+    """
+
+    command: CommandRow
+    points: int
+    awards: tuple[AwardResult, ...]
+    declined_points: int
+    shortfall_points: int
+    balance: BalanceView
+    budget: BudgetView | None
+    replayed: bool
+    idempotency_key: str = field(default="")
+
+
+Outcome = Enrolled | Posted | Refusal

@@ -1,0 +1,226 @@
+"""The coalition's configuration as values: programme, partners, stores, terms, budget plans, earn rules.
+
+``partners`` edits these rows, everybody else reads them as one immutable ``Configuration`` with a version. Dates are
+local days of the programme's time zone; a range includes ``starts`` and excludes ``ends`` (None: open).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from itertools import groupby
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.periods import local_date
+
+BASE_RULE_CODE = "base"
+"""Code of the earn rule that is decided first and that BASE_ONLY keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """What holds for the whole coalition. ``point_value_micro`` is what a point is worth to a member when burned."""
+
+    name: str
+    currency: str
+    currency_digits: int
+    timezone: str
+    region: str
+    point_value_micro: int
+    expiry_months: int
+    grace_days: int
+    max_backdate_days: int
+    version: int
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The programme's time zone (ZoneInfo caches itself)."""
+        return ZoneInfo(self.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A merchant of the coalition; ``state`` is ACTIVE or SUSPENDED."""
+
+    id: int
+    code: str
+    name: str
+    category: str
+    state: str
+    reference_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place of a partner, or its web shop; ``code`` is unique per partner."""
+
+    id: int
+    partner_id: int
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One version of a partner's contract; prices are per point (SETTLEMENT.md c.1: i, s, r, beta, F)."""
+
+    id: int
+    partner_id: int
+    starts: date
+    ends: date | None
+    issue_price_micro: int
+    service_fee_micro: int
+    reimbursement_micro: int
+    breakage_share_ppm: int
+    fixed_fee_micro: int
+
+    @property
+    def gross_price_micro(self) -> int:
+        """Charge per awarded point, g = i + s: what an award draws on the budget."""
+        return self.issue_price_micro + self.service_fee_micro
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPlan:
+    """How a partner's budget windows are made: one per period, or a single one over the plan's dates."""
+
+    id: int
+    partner_id: int
+    starts: date
+    ends: date | None
+    per_period: bool
+    limit_micro: int
+    overdraft_micro: int
+    on_limit: str
+    after_period: str
+    alert_at_ppm: int | None
+    funding: str
+
+    @property
+    def alert_at_micro(self) -> int | None:
+        """Use of the budget from which on it is in alert; None: never."""
+        return None if self.alert_at_ppm is None else self.limit_micro * self.alert_at_ppm // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class EarnRule:
+    """Points of a purchase: floor(eligible amount x rate), at most ``max_points``. The rule coded "base" comes first."""
+
+    id: int
+    partner_id: int
+    code: str
+    starts: date
+    ends: date | None
+    rate_micro: int
+    max_points: int | None
+    exclude_categories: frozenset[str]
+    exclude_products: frozenset[str]
+
+
+Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
+
+
+def in_force(versions: Sequence[Version], day: date) -> Version | None:
+    """The one version whose dates contain ``day``; the database keeps them from overlapping."""
+    return next((v for v in versions if v.starts <= day and (v.ends is None or day < v.ends)), None)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that prices a command, of one version; keys are partner ids, lists ascend by start."""
+
+    programme: Programme
+    partners: dict[int, Partner]
+    stores: dict[int, Store]
+    terms: dict[int, tuple[Terms, ...]]
+    budget_plans: dict[int, tuple[BudgetPlan, ...]]
+    earn_rules: dict[int, tuple[EarnRule, ...]]
+
+    @cached_property
+    def partners_by_code(self) -> dict[str, Partner]:
+        """Partners by their code."""
+        return {partner.code: partner for partner in self.partners.values()}
+
+    @cached_property
+    def stores_by_code(self) -> dict[tuple[int, str], Store]:
+        """Stores by partner id and code."""
+        return {(store.partner_id, store.code): store for store in self.stores.values()}
+
+    @cached_property
+    def terms_by_id(self) -> dict[int, Terms]:
+        """Every terms version by its id."""
+        return {version.id: version for versions in self.terms.values() for version in versions}
+
+    @property
+    def first_terms_from(self) -> date | None:
+        """Start of the earliest terms of any partner; None without terms."""
+        return min((versions[0].starts for versions in self.terms.values() if versions), default=None)
+
+    def terms_at(self, partner_id: int, occurred_at: datetime) -> Terms | None:
+        """The partner's terms in force when something happened (DESIGN.md section 12, item 5)."""
+        return in_force(self.terms.get(partner_id, ()), local_date(occurred_at, self.programme.zone))
+
+    def rules_at(self, partner_id: int, occurred_at: datetime) -> list[EarnRule]:
+        """The partner's earn rules in force then: base first, then by id (DESIGN.md, "Decisions inside an award")."""
+        day = local_date(occurred_at, self.programme.zone)
+        rules = [r for r in self.earn_rules.get(partner_id, ()) if r.starts <= day and (r.ends is None or day < r.ends)]
+        return sorted(rules, key=lambda rule: (rule.code != BASE_RULE_CODE, rule.id))
+
+    def plan_on(self, partner_id: int, day: date) -> BudgetPlan | None:
+        """The partner's budget plan for a booking on that local day."""
+        return in_force(self.budget_plans.get(partner_id, ()), day)
+
+
+PROGRAMME_SQL = text(
+    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, expiry_months, grace_days,"
+    " max_backdate_days, version FROM programme"
+)
+PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique FROM partner ORDER BY id")
+STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")
+TERMS_SQL = text(
+    "SELECT id, partner_id, lower(valid), upper(valid), issue_price_micro, service_fee_micro, reimbursement_micro,"
+    " breakage_share_ppm, fixed_fee_micro FROM terms ORDER BY partner_id, lower(valid)"
+)
+BUDGET_PLAN_SQL = text(
+    "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit, after_period,"
+    " alert_at_ppm, funding FROM budget_plan ORDER BY partner_id, lower(valid)"
+)
+EARN_RULE_SQL = text(
+    "SELECT id, partner_id, code, lower(valid), upper(valid), rate_micro, max_points, exclude_categories, exclude_products"
+    " FROM earn_rule ORDER BY partner_id, lower(valid), id"
+)
+
+
+async def load_configuration(connection: AsyncConnection) -> Configuration | None:
+    """The configuration as one transaction sees it; None before the first ``coalition apply``.
+
+    Whoever needs it not to change under him holds the configuration lock in the same transaction.
+    """
+    programme = (await connection.execute(PROGRAMME_SQL)).one_or_none()
+    if programme is None:
+        return None
+    partners = [Partner(*row) for row in await connection.execute(PARTNER_SQL)]
+    stores = [Store(*row) for row in await connection.execute(STORE_SQL)]
+    terms = [Terms(*row) for row in await connection.execute(TERMS_SQL)]
+    plans = [BudgetPlan(*row) for row in await connection.execute(BUDGET_PLAN_SQL)]
+    rules = [
+        EarnRule(*row[:-2], frozenset(row[-2]), frozenset(row[-1])) for row in await connection.execute(EARN_RULE_SQL)
+    ]
+    return Configuration(
+        Programme(*programme),
+        {partner.id: partner for partner in partners},
+        {store.id: store for store in stores},
+        _by_partner(terms),
+        _by_partner(plans),
+        _by_partner(rules),
+    )
+
+
+def _by_partner(versions: Sequence[Version]) -> dict[int, tuple[Version, ...]]:
+    return {
+        partner_id: tuple(group) for partner_id, group in groupby(versions, key=lambda version: version.partner_id)
+    }

@@ -1,0 +1,91 @@
+"""Points and money: whole numbers with their units in the name, and every rounding of the platform.
+
+Points are whole numbers. Money is integer micro-units (1e-6 of the programme currency) inside, and integer minor
+units (cents, yen, fils) where a till or a statement speaks. Nothing here is, or becomes, a binary fraction.
+"""
+
+from decimal import Decimal
+
+from domain.errors import RefusalCode, Refused
+
+OPERATOR_ID = 0
+"""The operator where a partner, funder or party id stands."""
+
+NO_STORE_ID = 0
+"""The store of a command that named none."""
+
+POINTS_MAX = 10**9
+"""Most points that one command may move."""
+
+AMOUNT_MAX_UNITS = 10**12
+"""Largest amount of one command, in whole units of the currency."""
+
+MICRO_DIGITS = 6
+MICRO_PER_UNIT = 10**MICRO_DIGITS
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """The whole number nearest to ``numerator / denominator``, ties to the even one (``denominator`` > 0)."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice = 2 * remainder
+    if twice > denominator or (twice == denominator and quotient % 2 == 1):
+        return quotient + 1
+    return quotient
+
+
+def micro_per_minor(currency_digits: int) -> int:
+    """How many micro-units one minor unit has: 10,000 for a currency with two decimals."""
+    return int(10 ** (MICRO_DIGITS - currency_digits))
+
+
+def minor_from_micro(amount_micro: int, currency_digits: int) -> int:
+    """Billed amount of an exact one: rounded once, half-even (SETTLEMENT.md c.1, rounding rule 2)."""
+    return half_even(amount_micro, micro_per_minor(currency_digits))
+
+
+def scaled(amount: Decimal, digits: int) -> int | None:
+    """``amount`` x 10^digits as a whole number, or None when it has more decimals than that or is not finite."""
+    if not amount.is_finite():
+        return None
+    sign, figures, exponent = amount.as_tuple()
+    assert isinstance(exponent, int)
+    shift = exponent + digits
+    if not any(figures):
+        return 0
+    if shift > 2 * len(str(AMOUNT_MAX_UNITS)) or len(figures) > 60:
+        return None
+    whole = int("".join(map(str, figures)))
+    if shift >= 0:
+        whole *= 10**shift
+    else:
+        whole, lost = divmod(whole, 10**-shift) if -shift <= len(figures) else (0, 1)
+        if lost:
+            return None
+    return -whole if sign else whole
+
+
+def amount_minor(amount: Decimal, currency_digits: int, field: str) -> int:
+    """A till's amount in minor units, checked: finite, not negative, within range, no finer than the currency.
+
+    Raises Refused(AMOUNT_INVALID) naming ``field``.
+    """
+    minor = scaled(amount, currency_digits)
+    if minor is None:
+        message = f"the amount must be a number with at most {currency_digits} decimals"
+        raise Refused(RefusalCode.AMOUNT_INVALID, message, field)
+    if not 0 <= minor <= AMOUNT_MAX_UNITS * 10**currency_digits:
+        message = f"the amount must be between 0 and {AMOUNT_MAX_UNITS}"
+        raise Refused(RefusalCode.AMOUNT_INVALID, message, field)
+    return minor
+
+
+def decimal_from_minor(minor: int, currency_digits: int) -> Decimal:
+    """Minor units as a decimal with exactly the currency's decimals."""
+    return Decimal(minor).scaleb(-currency_digits) if currency_digits else Decimal(minor)
+
+
+def decimal_from_micro(micro: int) -> Decimal:
+    """Micro-units as a decimal with exactly six decimals."""
+    return Decimal(micro).scaleb(-MICRO_DIGITS)
+
+

@@ -1,0 +1,1 @@
+"""The month end: periods, closing, netting, statements, invariants."""
