@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.database import Database
 from domain.periods import local_date
 
 BASE_RULE_CODE = "base"
@@ -224,3 +225,22 @@ def _by_partner(versions: Sequence[Version]) -> dict[int, tuple[Version, ...]]:
     return {
         partner_id: tuple(group) for partner_id, group in groupby(versions, key=lambda version: version.partner_id)
     }
+
+
+class ConfigurationCache:
+    """The last configuration this process loaded. Posting checks its version under the configuration lock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.held: Configuration | None = None
+
+    async def current(self) -> Configuration | None:
+        """The configuration of this moment: one small read, and a reload only when its version has changed."""
+        async with self._database.posting() as connection:
+            version = (await connection.execute(VERSION_SQL)).scalar()
+            if version is not None and (self.held is None or self.held.programme.version != version):
+                self.held = await load_configuration(connection)
+        return self.held
+
+
+VERSION_SQL = text("SELECT version FROM programme")

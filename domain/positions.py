@@ -1,0 +1,99 @@
+"""Which statement lines a movement adds to: the one mapping from rows to lines (SETTLEMENT.md c.2, c.5).
+
+Posting uses it to keep the running positions, the close to recompute them from the rows; the audit compares both.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from domain.commands import MovementKind
+from domain.values import OPERATOR_ID
+
+
+class LineKind(StrEnum):
+    """Kind of a statement line; POOL and SUBSIDY are the operator's own positions and stand on no statement."""
+
+    ISSUE = "ISSUE"
+    SERVICE_FEE = "SERVICE_FEE"
+    REIMBURSEMENT = "REIMBURSEMENT"
+    EARN_REVERSAL = "EARN_REVERSAL"
+    SERVICE_FEE_REFUND = "SERVICE_FEE_REFUND"
+    BURN_REVERSAL = "BURN_REVERSAL"
+    BREAKAGE_SHARE = "BREAKAGE_SHARE"
+    FIXED_FEE = "FIXED_FEE"
+    ADJUSTMENT = "ADJUSTMENT"
+    TAX = "TAX"
+    CARRIED_FORWARD = "CARRIED_FORWARD"
+    POOL = "POOL"
+    SUBSIDY = "SUBSIDY"
+
+
+MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
+    MovementKind.EARN: ((LineKind.ISSUE, "issue_value_micro"), (LineKind.SERVICE_FEE, "service_fee_micro")),
+    MovementKind.EARN_REVERSAL: (
+        (LineKind.EARN_REVERSAL, "issue_value_micro"),
+        (LineKind.SERVICE_FEE_REFUND, "service_fee_micro"),
+    ),
+    MovementKind.BURN: ((LineKind.REIMBURSEMENT, "reimbursement_micro"),),
+    MovementKind.BURN_REVERSAL: ((LineKind.BURN_REVERSAL, "reimbursement_micro"),),
+    MovementKind.EXPIRE: ((LineKind.BREAKAGE_SHARE, "breakage_share_micro"),),
+}
+"""Per kind of movement, the lines of its party and the money column that each line sums."""
+
+
+class MovementSums(NamedTuple):
+    """One movement, or the sum of several that share kind, party and prior; money signed as the columns are."""
+
+    kind: MovementKind
+    party_id: int
+    prior: bool
+    entries: int
+    points: int
+    issue_value_micro: int
+    service_fee_micro: int
+    reimbursement_micro: int
+    breakage_share_micro: int
+    pool_value_micro: int
+    hash_sum: int
+
+
+class Contribution(NamedTuple):
+    """What is added to one position. ``points`` counts the line's points without sign; POOL's are the member's."""
+
+    partner_id: int
+    kind: LineKind
+    entries: int
+    points: int
+    amount_micro: int
+    prior_amount_micro: int
+    hash_sum: int
+
+
+def contributions(sums: MovementSums) -> list[Contribution]:
+    """The positions that movements add to: the party's lines, and POOL, which covers every movement.
+
+    Where the operator is the party (a subsidised award, its reversal or expiry) all its money is one SUBSIDY
+    position. ``prior`` says that the movement reverses something booked in an earlier period.
+    """
+    pool = Contribution(
+        OPERATOR_ID, LineKind.POOL, sums.entries, sums.points, sums.pool_value_micro, 0, sums.hash_sum
+    )
+    if sums.party_id == OPERATOR_ID:
+        lines = [(LineKind.SUBSIDY, sum(getattr(sums, column) for _, column in MONEY_LINES[sums.kind]))]
+    else:
+        lines = [(kind, getattr(sums, column)) for kind, column in MONEY_LINES[sums.kind]]
+    return [
+        *(
+            Contribution(
+                sums.party_id,
+                kind,
+                sums.entries,
+                abs(sums.points),
+                amount_micro,
+                amount_micro if sums.prior else 0,
+                sums.hash_sum,
+            )
+            for kind, amount_micro in lines
+        ),
+        pool,
+    ]
