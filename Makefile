@@ -63,7 +63,7 @@ help: ## List the targets
 # --- The parts of `make check` ----------------------------------------------------------------------
 
 # For tools that talk when all is well: shown only when it is not.
-quietly = @output=$$($(1) 2>&1) || { echo "$$output"; exit 1; }
+quietly = @output=$$($(1) 2>&1) || { printf '%s\n' "$$output"; exit 1; }
 
 .PHONY: $(CHECKS:%=check-%)
 check-types:
@@ -77,7 +77,7 @@ check-imports:
 check-dependencies:
 	$(call quietly,$(BIN)/deptry .)
 check-house-rules:
-	$(call quietly,$(BIN)/python -m pytest -q tests/test_tidy.py)
+	$(call quietly,$(BIN)/python -m pytest -q tests/test_tidy.py tests/test_tidy_schema.py)
 check-schema:
 	$(call quietly,$(BIN)/coalition schema diff api/graphql/schema.graphql)
 check-migrations:
@@ -113,7 +113,7 @@ $(MADE): requirements-uv.txt
 	"$$@" install --quiet $(EXACTLY) --requirement requirements-uv.txt
 	@echo "$(CURDIR)" >$@
 
-# Where uv cannot work (an index that only pip's files name), pip can: slower, from the same hashes.
+# Where uv cannot fetch (an index that only pip's files name), pip can: slower, from the same hashes.
 # Bytecode is compiled at once and in parallel, or the first start would do it module by module.
 install_requirements = $(UV) $(EXACTLY) --compile-bytecode --requirements $(1) \
   || $(BIN)/python $(PIP) install $(EXACTLY) --requirement $(1)
@@ -121,7 +121,7 @@ install_requirements = $(UV) $(EXACTLY) --compile-bytecode --requirements $(1) \
 $(RUNTIME): $(MADE) requirements.txt pyproject.toml
 	@echo "Installing requirements.txt"
 	@$(call install_requirements,requirements.txt)
-	@$(UV) --no-deps --editable . || $(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@$(UV) --no-deps --offline --editable .
 	@touch $@
 
 $(DEV): $(RUNTIME) requirements-dev.txt
