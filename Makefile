@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
 # The user's own Python and pip settings must not redirect what is imported or where things go.
-unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_REQUIRE_HASHES PIP_TARGET PIP_USER
+unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_PYTHON PIP_REQUIRE_HASHES PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 # uv reads none of pip's settings: hand over the two without which a company network has no packages.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
@@ -96,7 +96,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # The first of these that is new enough makes the environment; PYTHON=... names another.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 
-# Debian without python3-venv cannot put pip into an environment, but its own pip can install into one.
+# A Python that has pip installs into the environment from outside, which saves the seconds of putting
+# pip inside (and Debian without python3-venv could not).
 $(MADE): requirements-uv.txt
 	@for python in $(PYTHON); do \
 	  "$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
@@ -106,9 +107,9 @@ $(MADE): requirements-uv.txt
 	  exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$("$$python" -V)"; \
-	if "$$python" -c 'import ensurepip' 2>/dev/null; \
-	then "$$python" -m venv --clear $(VENV) && set -- $(BIN)/python $(PIP); \
-	else "$$python" -m venv --clear --without-pip $(VENV) && set -- "$$python" $(PIP) --python $(BIN)/python; \
+	if "$$python" $(PIP) --version >/dev/null 2>&1; \
+	then "$$python" -m venv --clear --without-pip $(VENV) && set -- "$$python" $(PIP) --python $(BIN)/python; \
+	else "$$python" -m venv --clear $(VENV) && set -- $(BIN)/python $(PIP); \
 	fi && \
 	"$$@" install --quiet $(EXACTLY) --requirement requirements-uv.txt
 	@echo "$(CURDIR)" >$@
@@ -116,7 +117,8 @@ $(MADE): requirements-uv.txt
 # Where uv cannot fetch (an index that only pip's files name), pip can: slower, from the same hashes.
 # Bytecode is compiled at once and in parallel, or the first start would do it module by module.
 install_requirements = $(UV) $(EXACTLY) --compile-bytecode --requirements $(1) \
-  || $(BIN)/python $(PIP) install $(EXACTLY) --requirement $(1)
+  || { $(BIN)/python $(PIP) --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+       $(BIN)/python $(PIP) install $(EXACTLY) --requirement $(1); }
 
 $(RUNTIME): $(MADE) requirements.txt pyproject.toml
 	@echo "Installing requirements.txt"
