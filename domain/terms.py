@@ -118,8 +118,8 @@ class EarnRule:
     ends: date | None
     rate_micro: int
     max_points: int | None
-    exclude_categories: frozenset[str]
-    exclude_products: frozenset[str]
+    exclude_categories: list[str]
+    exclude_products: list[str]
 
 
 Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
@@ -155,6 +155,16 @@ class Configuration:
     def terms_by_id(self) -> dict[int, Terms]:
         """Every terms version by its id."""
         return {version.id: version for versions in self.terms.values() for version in versions}
+
+    @cached_property
+    def rules_by_id(self) -> dict[int, EarnRule]:
+        """Every earn rule version by its id."""
+        return {version.id: version for versions in self.earn_rules.values() for version in versions}
+
+    @cached_property
+    def plans_by_id(self) -> dict[int, BudgetPlan]:
+        """Every budget plan version by its id."""
+        return {version.id: version for versions in self.budget_plans.values() for version in versions}
 
     @property
     def first_terms_from(self) -> date | None:
@@ -208,9 +218,7 @@ async def load_configuration(connection: AsyncConnection) -> Configuration | Non
     stores = [Store(*row) for row in await connection.execute(STORE_SQL)]
     terms = [Terms(*row) for row in await connection.execute(TERMS_SQL)]
     plans = [BudgetPlan(*row) for row in await connection.execute(BUDGET_PLAN_SQL)]
-    rules = [
-        EarnRule(*row[:-2], frozenset(row[-2]), frozenset(row[-1])) for row in await connection.execute(EARN_RULE_SQL)
-    ]
+    rules = [EarnRule(*row) for row in await connection.execute(EARN_RULE_SQL)]
     return Configuration(
         Programme(*programme),
         {partner.id: partner for partner in partners},

@@ -433,7 +433,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO coalition_posting;
 GRANT INSERT ON programme, partner, store, terms, budget_plan, earn_rule, period, account, member, member_identifier,
     command, transaction, lot, lot_use, budget, position, partner_entry, statement, statement_line TO coalition_posting;
 GRANT UPDATE ON programme, partner, store, terms, budget_plan, earn_rule, period, account, member, lot, budget, position TO coalition_posting;
-GRANT DELETE ON member_identifier, terms, budget_plan, earn_rule TO coalition_posting;
+GRANT UPDATE, DELETE ON member_identifier TO coalition_posting;
+GRANT DELETE ON terms, budget_plan, earn_rule TO coalition_posting;
 -- Issuer and price of a lot are for the operator and its issuer only (lot_use has them, behind a policy); balances need the rest.
 GRANT SELECT (account_id, id, granted, remaining, reserved, earned_at, expires_at, grace_until) ON lot TO coalition_reading;
 GRANT SELECT ON programme, partner, store, terms, budget_plan, earn_rule, period, account, member, member_identifier,

@@ -1,0 +1,376 @@
+"""What a batch of commands knows and what it will write: the state that deciding reads and changes, in arrival order.
+
+Everything here was loaded under the batch's locks or was made by an earlier command of the same batch. A decision
+checks everything first and changes state last, so that a refused command leaves no trace.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from domain.awards import RatedLine, Returned
+from domain.commands import BudgetView, Command, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
+from domain.errors import RefusalCode, Refused
+from domain.lots import Account, Lot
+from domain.members import is_clean_text
+from domain.periods import local_date, period_containing, period_span
+from domain.terms import BudgetPlan, Configuration, Partner, Terms
+from domain.values import NO_STORE_ID
+
+FUTURE_TOLERANCE = timedelta(minutes=5)
+"""How far a till's clock may be ahead of ours."""
+
+KEY_MAX_CHARACTERS = 200
+REFERENCE_MAX_CHARACTERS = 200
+SYSTEM_KEY_PREFIX = "system:"
+"""Keys of commands that no caller sent; callers cannot use it."""
+
+
+class StartOver(Exception):  # noqa: N818 (a signal inside the queue, not an error)
+    """What the batch assumed before its locks no longer holds: begin again from step 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """Where a posting belongs: its period, and the local day that chooses the budget plan."""
+
+    period_id: int
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class BatchClock:
+    """The times of one batch. ``first_open_id``: the earliest period that may still be open.
+
+    ``is_history``: rows are booked where they occurred (``--booking occurred``), without a back-dating limit.
+    """
+
+    configuration: Configuration
+    recorded_at: datetime
+    first_open_id: int
+    is_history: bool
+
+    def booking(self, occurred_at: datetime) -> Booking:
+        """The period of the booking instant, or the earliest open one when that is closed (DESIGN.md section 5)."""
+        zone = self.configuration.programme.zone
+        instant = min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
+        period_id = period_containing(instant, zone)
+        if period_id >= self.first_open_id:
+            return Booking(period_id, local_date(instant, zone))
+        opens_at = period_span(self.first_open_id, zone).opens_at
+        return Booking(self.first_open_id, local_date(opens_at, zone))
+
+    def expiry_instant(self, occurred_at: datetime) -> datetime:
+        """The instant against which lots are past: now, or in historical import when it happened."""
+        return min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
+
+    def check_occurred(self, occurred_at: datetime) -> None:
+        """Raises Refused when it lies in the future, or further back than the programme allows."""
+        if occurred_at > self.recorded_at + FUTURE_TOLERANCE:
+            message = "occurredAt lies in the future: check the till's clock and time zone"
+            raise Refused(RefusalCode.OCCURRED_IN_FUTURE, message, "occurredAt")
+        backdate_days = self.configuration.programme.max_backdate_days
+        if not self.is_history and occurred_at < self.recorded_at - timedelta(days=backdate_days):
+            message = f"occurredAt lies more than {backdate_days} days back"
+            raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
+
+
+@dataclass(slots=True)
+class Member:
+    """A member as the batch sees it."""
+
+    id: int
+    account_id: int
+    state: str
+
+
+@dataclass(slots=True)
+class Budget:
+    """One locked budget window and its plan."""
+
+    id: int
+    plan: BudgetPlan
+    period_id: int
+    limit_micro: int
+    overdraft_micro: int
+    consumed_micro: int
+    reserved_micro: int
+    alerted_at: datetime | None
+    is_changed: bool = False
+
+    @property
+    def available_micro(self) -> int:
+        """limit (+ approved overdraft) - consumed - reserved (SETTLEMENT.md c.4)."""
+        return self.limit_micro + self.overdraft_micro - self.consumed_micro - self.reserved_micro
+
+    def draw(self, amount_micro: int, now: datetime) -> None:
+        """Consumes (negative: credits), and notes crossing the alert threshold, once per crossing."""
+        self.consumed_micro += amount_micro
+        self.is_changed = True
+        threshold_micro = self.plan.alert_at_micro
+        if threshold_micro is None or self.consumed_micro + self.reserved_micro < threshold_micro:
+            self.alerted_at = None
+        elif self.alerted_at is None:
+            self.alerted_at = now
+
+    def view(self) -> BudgetView:
+        """As receipts show it."""
+        return BudgetView(
+            self.plan.partner_id,
+            self.limit_micro,
+            self.overdraft_micro,
+            self.consumed_micro,
+            self.reserved_micro,
+            self.alerted_at,
+        )
+
+
+@dataclass(slots=True)
+class StoredAward:
+    """One EARN row of an original purchase: what was granted, on which terms, by whom, into which lot."""
+
+    transaction_id: int
+    rule_id: int | None
+    requested: int
+    granted: int
+    funder_id: int
+    terms_id: int
+    budget_id: int | None
+    lot_id: int | None
+
+
+@dataclass(slots=True)
+class BurnUse:
+    """One lot that paid for an original burn, and how much of that was given back since."""
+
+    lot_id: int
+    points: int
+    restored: int
+
+
+@dataclass(slots=True)
+class Original:
+    """A command that may be reversed (or replayed), with what its reversals did so far."""
+
+    command: CommandRow
+    fingerprint: bytes
+    lines: tuple[RatedLine, ...] | None
+    created_member: bool = False
+    awards: list[StoredAward] = field(default_factory=list)
+    burn_transaction_id: int | None = None
+    burn_terms_id: int | None = None
+    uses: list[BurnUse] = field(default_factory=list)
+    returned: Returned = field(default_factory=Returned)
+    is_returned: bool = False
+    shortfall_points: int = 0
+
+
+class TransactionRow(NamedTuple):
+    """A row of ``transaction``; fields in the order of ledger.HASHED_TRANSACTION_COLUMNS, signs as the table says."""
+
+    account_id: int
+    id: int
+    command_id: int
+    kind: MovementKind
+    period_id: int
+    partner_id: int
+    party_id: int
+    funder_id: int | None
+    issuer_id: int | None
+    store_id: int
+    points: int
+    requested_points: int
+    shortfall_points: int
+    issue_value_micro: int
+    service_fee_micro: int
+    reimbursement_micro: int
+    breakage_share_micro: int
+    pool_value_micro: int
+    budget_id: int | None
+    budget_micro: int
+    terms_id: int | None
+    rule_id: int | None
+    lot_id: int | None
+    reverses_id: int | None
+    reverses_period_id: int | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+class LotUseRow(NamedTuple):
+    """A row of ``lot_use``."""
+
+    account_id: int
+    id: int
+    lot_id: int
+    transaction_id: int
+    kind: MovementKind
+    points: int
+    period_id: int
+    issuer_id: int
+    funder_id: int
+    redeemer_id: int | None
+    price_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandInput:
+    """The columns of ``command`` beside those of CommandRow."""
+
+    fingerprint: bytes
+    reference_unique: bool
+    eligible_minor: int | None = None
+    lines: str | None = None
+    whole: bool = False
+    input_digest: str | None = None
+    created_member: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """A member that an enrolment of this batch makes; its identifiers were claimed before deciding."""
+
+    id: int
+    account_id: int
+    partner_id: int
+    store_id: int
+    channel: str | None
+    attributes: tuple[tuple[str, str], ...]
+    enrolled_at: datetime
+    identifiers: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Batch:
+    """State of one batch. Maps are what was loaded plus what earlier commands added; lists are what will be written."""
+
+    clock: BatchClock
+    new_ids: Iterator[int]
+    secret: bytes
+    members: dict[int, Member] = field(default_factory=dict)
+    identifiers: dict[tuple[str, str], int] = field(default_factory=dict)
+    claims: dict[tuple[str, str], int] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    budgets: dict[tuple[int, int], Budget] = field(default_factory=dict)
+    by_key: dict[tuple[int, str], Original] = field(default_factory=dict)
+    by_id: dict[int, Original] = field(default_factory=dict)
+    by_reference: dict[tuple[int, str], list[Original]] = field(default_factory=dict)
+    taken_references: set[tuple[int, str, CommandKind, int]] = field(default_factory=set)
+    new_members: list[NewMember] = field(default_factory=list)
+    new_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
+    new_transactions: list[TransactionRow] = field(default_factory=list)
+    new_lots: list[Lot] = field(default_factory=list)
+    new_lot_uses: list[LotUseRow] = field(default_factory=list)
+    is_quote: bool = False
+    sent_before: dict[tuple[int, str], set[int]] = field(default_factory=dict)
+    """Command ids that earlier attempts of this very batch used: found again after a lost commit, they are no replay."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that prices this batch."""
+        return self.clock.configuration
+
+    def partner(self, partner_id: int) -> Partner:
+        """The calling partner. A client's partner always exists: clients are made for partners of the file."""
+        return self.configuration.partners[partner_id]
+
+    def store_id(self, partner_id: int, store: StoreRef) -> int:
+        """The store a command names, 0 for none. Raises Refused(STORE_NOT_FOUND)."""
+        if store.store_id is None and store.code is None:
+            return NO_STORE_ID
+        by_id = None if store.store_id is None else self.configuration.stores.get(store.store_id)
+        by_code = None if store.code is None else self.configuration.stores_by_code.get((partner_id, store.code))
+        field_name = "storeId" if store.code is None else "storeCode"
+        found = by_id or by_code
+        if found is None or found.partner_id != partner_id:
+            raise Refused(RefusalCode.STORE_NOT_FOUND, "the partner has no such store", field_name)
+        if store.store_id is not None and store.code is not None and by_id != by_code:
+            raise Refused(RefusalCode.STORE_NOT_FOUND, "storeId and storeCode name different stores", "storeCode")
+        return found.id
+
+    def check_key(self, key: str) -> None:
+        """Raises Refused(INPUT_INVALID) for a key that cannot be stored, or that is reserved."""
+        if not is_clean_text(key, KEY_MAX_CHARACTERS) or key.startswith(SYSTEM_KEY_PREFIX):
+            message = (
+                f"an idempotency key has 1 to {KEY_MAX_CHARACTERS} printable characters and does not begin with "
+                f'"{SYSTEM_KEY_PREFIX}"'
+            )
+            raise Refused(RefusalCode.INPUT_INVALID, message, "idempotencyKey")
+
+    def check_reference(self, partner_id: int, kind: CommandKind, reference: str, store_id: int) -> None:
+        """Raises Refused for a reference that cannot be stored, or that this partner already used there."""
+        if not is_clean_text(reference, REFERENCE_MAX_CHARACTERS):
+            message = f"a reference has 1 to {REFERENCE_MAX_CHARACTERS} printable characters"
+            raise Refused(RefusalCode.INPUT_INVALID, message, "reference")
+        if self.partner(partner_id).reference_unique and (
+            (partner_id, reference, kind, store_id) in self.taken_references
+        ):
+            message = f"reference {reference} was used before for another {kind.lower()} of this store"
+            raise Refused(RefusalCode.DUPLICATE_REFERENCE, message, "reference")
+
+    def check_active(self, partner_id: int) -> None:
+        """Raises Refused(PARTNER_SUSPENDED)."""
+        if self.partner(partner_id).state != "ACTIVE":
+            message = "the partner is suspended: it can neither issue nor take points"
+            raise Refused(RefusalCode.PARTNER_SUSPENDED, message)
+
+    def terms_at(self, partner_id: int, occurred_at: datetime) -> Terms:
+        """The partner's terms then. Raises Refused(TERMS_MISSING)."""
+        terms = self.configuration.terms_at(partner_id, occurred_at)
+        if terms is None:
+            message = "the partner has no contract terms for the day of occurredAt"
+            raise Refused(RefusalCode.TERMS_MISSING, message, "occurredAt")
+        return terms
+
+    def active_member(self, member: Member | None) -> Member:
+        """The member, if there is one and it is open. Raises Refused(MEMBER_NOT_FOUND, MEMBER_CLOSED)."""
+        if member is None:
+            raise Refused(RefusalCode.MEMBER_NOT_FOUND, "no member has this id or identifier", "member")
+        if member.state != "ACTIVE":
+            raise Refused(RefusalCode.MEMBER_CLOSED, "the member's account is closed", "member")
+        return member
+
+    def budget(self, partner_id: int, booking: Booking) -> Budget | None:
+        """The partner's window for that booking; None where none is planned."""
+        plan = self.configuration.plan_on(partner_id, booking.day)
+        if plan is None:
+            return None
+        return self.budgets[budget_window(plan, booking)]
+
+    def originals(self, partner_id: int, ref: OriginalRef, store_id: int) -> Sequence[Original]:
+        """The caller's own commands that a reversal may mean: purchases and burns only."""
+        found: list[Original] = []
+        if ref.command_id is not None and ref.command_id in self.by_id:
+            found = [self.by_id[ref.command_id]]
+        elif ref.key is not None and (partner_id, ref.key) in self.by_key:
+            found = [self.by_key[(partner_id, ref.key)]]
+        elif ref.reference is not None:
+            found = self.by_reference.get((partner_id, ref.reference), [])
+        return [
+            original
+            for original in found
+            if original.command.partner_id == partner_id
+            and original.command.kind in (CommandKind.EARN, CommandKind.BURN)
+            and (ref.kind is None or original.command.kind == ref.kind)
+            and (store_id in (NO_STORE_ID, original.command.store_id))
+        ]
+
+    def remember(self, original: Original) -> None:
+        """Indexes an accepted or loaded command for later commands of the batch."""
+        command = original.command
+        self.by_key[(command.partner_id, command.key)] = original
+        self.by_id[command.id] = original
+        if command.reference is not None and command.kind in (CommandKind.EARN, CommandKind.BURN):
+            self.by_reference.setdefault((command.partner_id, command.reference), []).append(original)
+            self.taken_references.add((command.partner_id, command.reference, command.kind, command.store_id))
+
+
+def budget_window(plan: BudgetPlan, booking: Booking) -> tuple[int, int]:
+    """Key of a plan's window: per period, or 0 for a single one over all of the plan's dates."""
+    return (plan.id, booking.period_id if plan.per_period else 0)
+
+
+def key_of(command: Command) -> tuple[int, str]:
+    """What makes a command unique: its partner and idempotency key."""
+    return (command.partner_id, command.key)

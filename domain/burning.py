@@ -1,0 +1,241 @@
+"""Deciding about burns, and booking expired lots just before one would use them."""
+
+from datetime import datetime
+
+from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
+from domain.commands import Burn, CommandKind, CommandRow, MovementKind, Posted
+from domain.enrolling import key_conflict
+from domain.errors import RefusalCode, Refused
+from domain.ledger import fingerprint
+from domain.lots import Account, Lot, allocate, burn_order
+from domain.receipts import balance_view, replayed
+from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX, half_even
+
+PPM = 1_000_000
+
+
+def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
+    """Accepts a burn out of the member's lots. Raises Refused and changes nothing."""
+    batch.check_key(command.key)
+    store_id = batch.store_id(command.partner_id, command.store)
+    check_points(command.points)
+    print_ = fingerprint(
+        kind=CommandKind.BURN,
+        member_id=None if member is None else member.id,
+        store_id=store_id,
+        reference=command.reference,
+        channel=command.channel,
+        points=command.points,
+        occurred_at=command.occurred_at,
+    )
+    earlier = batch.by_key.get((command.partner_id, command.key))
+    if earlier is not None and not batch.is_quote:
+        if earlier.fingerprint != print_:
+            raise key_conflict()
+        return replayed(batch, earlier)
+    batch.clock.check_occurred(command.occurred_at)
+    batch.check_active(command.partner_id)
+    member = batch.active_member(member)
+    batch.check_reference(command.partner_id, CommandKind.BURN, command.reference, store_id)
+    account = batch.accounts[member.account_id]
+    instant = batch.clock.expiry_instant(command.occurred_at)
+    usable = account.usable(instant)
+    if usable < command.points:
+        message = f"the member has {usable} points"
+        raise Refused(RefusalCode.INSUFFICIENT_POINTS, message, "points")
+    terms = batch.terms_at(command.partner_id, command.occurred_at)
+    row = CommandRow(
+        id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        key=command.key,
+        kind=CommandKind.BURN,
+        account_id=account.id,
+        member_id=member.id,
+        store_id=store_id,
+        reference=command.reference,
+        channel=command.channel,
+        amount_minor=None,
+        points=command.points,
+        reverses_id=None,
+        reason=None,
+        declined_points=0,
+        occurred_at=command.occurred_at,
+        recorded_at=batch.clock.recorded_at,
+        period_id=batch.clock.booking(command.occurred_at).period_id,
+        moved_points=-command.points,
+    )
+    expire_past_lots(batch, account, row, instant)
+    stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
+    batch.new_commands.append((row, stored))
+    original = Original(row, print_, None, burn_terms_id=terms.id)
+    _write_burn(batch, original, account, instant, terms.reimbursement_micro)
+    batch.remember(original)
+    return Posted(
+        command=row,
+        points=command.points,
+        awards=(),
+        declined_points=0,
+        shortfall_points=0,
+        balance=balance_view(batch, account.id, command.occurred_at),
+        budget=None,
+        replayed=False,
+    )
+
+
+def check_points(points: int) -> None:
+    """Raises Refused(AMOUNT_INVALID) unless a caller's points are from 1 to POINTS_MAX."""
+    if not 1 <= points <= POINTS_MAX:
+        raise Refused(RefusalCode.AMOUNT_INVALID, f"points are from 1 to {POINTS_MAX}", "points")
+
+
+def _write_burn(
+    batch: Batch, original: Original, account: Account, instant: datetime, reimbursement_micro: int
+) -> None:
+    row = original.command
+    transaction_id = next(batch.new_ids)
+    points = -row.moved_points
+    used = allocate(burn_order(account.lots, instant), points)
+    assert sum(part for _, part in used) == points, "an account's lots hold its available points"
+    for lot, part in used:
+        lot.take(part)
+        batch.new_lot_uses.append(lot_use(batch, lot, transaction_id, MovementKind.BURN, part, row.period_id, row.partner_id))
+    account.change(-points)
+    account.note_next_expiry()
+    original.burn_transaction_id = transaction_id
+    original.uses = [BurnUse(lot.id, part, 0) for lot, part in used]
+    batch.new_transactions.append(
+        TransactionRow(
+            account_id=account.id,
+            id=transaction_id,
+            command_id=row.id,
+            kind=MovementKind.BURN,
+            period_id=row.period_id,
+            partner_id=row.partner_id,
+            party_id=row.partner_id,
+            funder_id=None,
+            issuer_id=None,
+            store_id=row.store_id,
+            points=-points,
+            requested_points=points,
+            shortfall_points=0,
+            issue_value_micro=0,
+            service_fee_micro=0,
+            reimbursement_micro=points * reimbursement_micro,
+            breakage_share_micro=0,
+            pool_value_micro=-sum(part * lot.price_micro for lot, part in used),
+            budget_id=None,
+            budget_micro=0,
+            terms_id=original.burn_terms_id,
+            rule_id=None,
+            lot_id=None,
+            reverses_id=None,
+            reverses_period_id=None,
+            occurred_at=row.occurred_at,
+            recorded_at=row.recorded_at,
+        )
+    )
+
+
+def lot_use(  # noqa: PLR0913 (one row)
+    batch: Batch,
+    lot: Lot,
+    transaction_id: int,
+    kind: MovementKind,
+    points: int,
+    period_id: int,
+    redeemer_id: int | None,
+) -> LotUseRow:
+    """The row that says how much of a lot a movement took or restored."""
+    return LotUseRow(
+        account_id=lot.account_id,
+        id=next(batch.new_ids),
+        lot_id=lot.id,
+        transaction_id=transaction_id,
+        kind=kind,
+        points=points,
+        period_id=period_id,
+        issuer_id=lot.issuer_id,
+        funder_id=lot.funder_id,
+        redeemer_id=redeemer_id,
+        price_micro=lot.price_micro,
+    )
+
+
+def expire_past_lots(batch: Batch, account: Account, cause: CommandRow, instant: datetime) -> None:
+    """Books every lot of the account that is past, each as a command of its own, in the period of ``cause``.
+
+    Of its own, because the issuer sees the expiry on its statement and must not see the burn at another partner.
+    """
+    for lot in account.lots:
+        if lot.remaining and lot.is_past(instant):
+            expire_lot(batch, account, lot, cause)
+
+
+def expire_lot(batch: Batch, account: Account, lot: Lot, cause: CommandRow) -> None:
+    """Takes what remains of a past lot out of the pool and shares its value (SETTLEMENT.md c.2, Expiry)."""
+    command_id = next(batch.new_ids)
+    transaction_id = next(batch.new_ids)
+    points = lot.remaining
+    value_micro = points * lot.price_micro
+    # What an operator-funded lot frees goes back to SUBSIDY whole, never to a partner.
+    by_partner = lot.funder_id != OPERATOR_ID
+    share_micro = half_even(value_micro * lot.breakage_share_ppm, PPM) if by_partner else value_micro
+    row = CommandRow(
+        id=command_id,
+        partner_id=lot.issuer_id,
+        key=f"system:expiry:{command_id}",
+        kind=CommandKind.EXPIRY,
+        account_id=account.id,
+        member_id=cause.member_id,
+        store_id=NO_STORE_ID,
+        reference=None,
+        channel=None,
+        amount_minor=None,
+        points=points,
+        reverses_id=None,
+        reason=None,
+        declined_points=0,
+        occurred_at=lot.usable_until,
+        recorded_at=cause.recorded_at,
+        period_id=cause.period_id,
+        moved_points=-points,
+    )
+    print_ = fingerprint(
+        kind=row.kind, member_id=row.member_id, store_id=row.store_id, points=points, occurred_at=row.occurred_at
+    )
+    batch.new_commands.append((row, CommandInput(print_, reference_unique=False)))
+    batch.new_transactions.append(
+        TransactionRow(
+            account_id=account.id,
+            id=transaction_id,
+            command_id=command_id,
+            kind=MovementKind.EXPIRE,
+            period_id=row.period_id,
+            partner_id=lot.issuer_id,
+            party_id=lot.issuer_id if by_partner else OPERATOR_ID,
+            funder_id=lot.funder_id,
+            issuer_id=lot.issuer_id,
+            store_id=NO_STORE_ID,
+            points=-points,
+            requested_points=points,
+            shortfall_points=0,
+            issue_value_micro=0,
+            service_fee_micro=0,
+            reimbursement_micro=0,
+            breakage_share_micro=share_micro,
+            pool_value_micro=-value_micro,
+            budget_id=None,
+            budget_micro=0,
+            terms_id=lot.terms_id,
+            rule_id=None,
+            lot_id=lot.id,
+            reverses_id=None,
+            reverses_period_id=None,
+            occurred_at=row.occurred_at,
+            recorded_at=row.recorded_at,
+        )
+    )
+    batch.new_lot_uses.append(lot_use(batch, lot, transaction_id, MovementKind.EXPIRE, points, row.period_id, None))
+    lot.take(points)
+    account.change(-points)
+    account.note_next_expiry()

@@ -1,0 +1,185 @@
+"""Deciding about purchases: points by the partner's rules, granted by its budget, kept in lots."""
+
+from domain.awards import Award, RatedLine, Returned, decide_awards, eligible_minor, requested_awards
+from domain.baskets import checked_amount, lines_text, rated_lines
+from domain.batch import Batch, Booking, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
+from domain.commands import AwardResult, CommandKind, CommandRow, Earn, MovementKind, Posted
+from domain.enrolling import key_conflict
+from domain.errors import RefusalCode, Refused
+from domain.ledger import fingerprint
+from domain.lots import Lot
+from domain.periods import lot_expiry
+from domain.receipts import balance_view, replayed
+from domain.terms import Terms
+from domain.values import OPERATOR_ID
+
+
+def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
+    """Accepts a purchase with its awards. Raises Refused and changes nothing."""
+    batch.check_key(command.key)
+    programme = batch.configuration.programme
+    store_id = batch.store_id(command.partner_id, command.store)
+    amount_minor = checked_amount(command.amount, programme, "amount")
+    lines = None if command.lines is None else rated_lines(command.lines, programme)
+    print_ = fingerprint(
+        kind=CommandKind.EARN,
+        member_id=None if member is None else member.id,
+        store_id=store_id,
+        reference=command.reference,
+        channel=command.channel,
+        amount_minor=amount_minor,
+        lines=lines_text(lines),
+        occurred_at=command.occurred_at,
+    )
+    earlier = batch.by_key.get((command.partner_id, command.key))
+    if earlier is not None and not batch.is_quote:
+        if earlier.fingerprint != print_:
+            raise key_conflict()
+        return replayed(batch, earlier)
+    batch.clock.check_occurred(command.occurred_at)
+    batch.check_active(command.partner_id)
+    member = batch.active_member(member)
+    if lines is not None and sum(line.amount_minor for line in lines) != amount_minor:
+        message = "the lines do not sum to the amount: give every line, net of discounts"
+        raise Refused(RefusalCode.AMOUNT_INVALID, message, "lines")
+    batch.check_reference(command.partner_id, CommandKind.EARN, command.reference, store_id)
+    return _accept(batch, command, member, store_id, amount_minor, lines, print_)
+
+
+def _accept(  # noqa: PLR0913 (everything that was checked, each once)
+    batch: Batch,
+    command: Earn,
+    member: Member,
+    store_id: int,
+    amount_minor: int,
+    lines: tuple[RatedLine, ...] | None,
+    print_: bytes,
+) -> Posted:
+    terms = batch.terms_at(command.partner_id, command.occurred_at)
+    rules = batch.configuration.rules_at(command.partner_id, command.occurred_at)
+    booking = batch.clock.booking(command.occurred_at)
+    budget = batch.budget(command.partner_id, booking)
+    digits = batch.configuration.programme.currency_digits
+    awards = decide_awards(
+        requested_awards(rules, amount_minor, lines, digits),
+        command.partner_id,
+        terms,
+        None if budget is None else budget.plan,
+        0 if budget is None else budget.available_micro,
+    ) or [Award(None, 0, 0, command.partner_id)]
+    granted = sum(award.granted_points for award in awards)
+    declined = sum(award.requested_points for award in awards) - granted
+    row = CommandRow(
+        id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        key=command.key,
+        kind=CommandKind.EARN,
+        account_id=member.account_id,
+        member_id=member.id,
+        store_id=store_id,
+        reference=command.reference,
+        channel=command.channel,
+        amount_minor=amount_minor,
+        points=None,
+        reverses_id=None,
+        reason=None,
+        declined_points=declined,
+        occurred_at=command.occurred_at,
+        recorded_at=batch.clock.recorded_at,
+        period_id=booking.period_id,
+        moved_points=granted,
+    )
+    first_rule = awards[0].rule
+    stored = CommandInput(
+        print_,
+        reference_unique=batch.partner(command.partner_id).reference_unique,
+        eligible_minor=0 if first_rule is None else eligible_minor(first_rule, amount_minor, lines, Returned()),
+        lines=lines_text(lines),
+    )
+    batch.new_commands.append((row, stored))
+    original = Original(row, print_, lines)
+    original.awards = [_write_award(batch, row, award, terms, booking, budget) for award in awards]
+    batch.remember(original)
+    return Posted(
+        command=row,
+        points=granted,
+        awards=tuple(
+            AwardResult(None if a.rule is None else a.rule.code, a.funder_id, a.requested_points, a.granted_points)
+            for a in awards
+        ),
+        declined_points=declined,
+        shortfall_points=0,
+        balance=balance_view(batch, member.account_id, command.occurred_at),
+        budget=None if budget is None else budget.view(),
+        replayed=False,
+    )
+
+
+def _write_award(  # noqa: PLR0913 (one row's whole context)
+    batch: Batch, row: CommandRow, award: Award, terms: Terms, booking: Booking, budget: Budget | None
+) -> StoredAward:
+    # An operator-funded award costs its issue value and no fee, and draws on no partner's budget.
+    by_partner = award.funder_id != OPERATOR_ID
+    points = award.granted_points
+    drawn_micro = points * terms.gross_price_micro if by_partner and budget is not None else 0
+    transaction_id = next(batch.new_ids)
+    lot_id = next(batch.new_ids) if points else None
+    rule_id = None if award.rule is None else award.rule.id
+    budget_id = budget.id if by_partner and budget is not None else None
+    batch.new_transactions.append(
+        TransactionRow(
+            account_id=row.account_id,
+            id=transaction_id,
+            command_id=row.id,
+            kind=MovementKind.EARN,
+            period_id=booking.period_id,
+            partner_id=row.partner_id,
+            party_id=award.funder_id,
+            funder_id=award.funder_id,
+            issuer_id=row.partner_id,
+            store_id=row.store_id,
+            points=points,
+            requested_points=award.requested_points,
+            shortfall_points=0,
+            issue_value_micro=-points * terms.issue_price_micro,
+            service_fee_micro=-points * terms.service_fee_micro if by_partner else 0,
+            reimbursement_micro=0,
+            breakage_share_micro=0,
+            pool_value_micro=points * terms.issue_price_micro,
+            budget_id=budget_id,
+            budget_micro=drawn_micro,
+            terms_id=terms.id,
+            rule_id=rule_id,
+            lot_id=lot_id,
+            reverses_id=None,
+            reverses_period_id=None,
+            occurred_at=row.occurred_at,
+            recorded_at=row.recorded_at,
+        )
+    )
+    if budget is not None and by_partner and points:
+        budget.draw(drawn_micro, batch.clock.recorded_at)
+    if lot_id is not None:
+        lot = Lot(
+            account_id=row.account_id,
+            id=lot_id,
+            transaction_id=transaction_id,
+            issuer_id=row.partner_id,
+            funder_id=award.funder_id,
+            terms_id=terms.id,
+            price_micro=terms.issue_price_micro,
+            breakage_share_ppm=terms.breakage_share_ppm,
+            granted=points,
+            remaining=points,
+            earned_at=row.occurred_at,
+            expires_at=lot_expiry(
+                row.occurred_at, batch.configuration.programme.expiry_months, batch.configuration.programme.zone
+            ),
+            grace_until=None,
+            is_new=True,
+        )
+        batch.new_lots.append(lot)
+        batch.accounts[row.account_id].add(lot)
+    return StoredAward(
+        transaction_id, rule_id, award.requested_points, points, award.funder_id, terms.id, budget_id, lot_id
+    )

@@ -1,0 +1,126 @@
+"""Deciding about enrolments: a new member, or the one who already has an identifier."""
+
+from domain.batch import Batch, CommandInput, Member, NewMember, Original
+from domain.commands import CommandKind, CommandRow, Enroll, Enrolled
+from domain.errors import RefusalCode, Refused
+from domain.ledger import fingerprint
+from domain.lots import Account
+from domain.members import IDENTIFIER_KINDS, input_digest, normalised
+
+
+def enrolment_identifiers(command: Enroll, region: str) -> tuple[tuple[str, str], ...]:
+    """The normalised identifiers of an enrolment. Raises Refused(INPUT_INVALID) for none, or one that cannot be."""
+    found = []
+    for kind in IDENTIFIER_KINDS:
+        raw = getattr(command, kind)
+        if raw is None:
+            continue
+        identifier = normalised(kind, raw, region)
+        if identifier is None:
+            raise Refused(RefusalCode.INPUT_INVALID, f"this is not a usable {kind}", kind)
+        found.append(identifier)
+    if not found:
+        message = "an enrolment needs at least one of card, email and phone"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "card")
+    return tuple(found)
+
+
+def decide_enroll(batch: Batch, command: Enroll) -> Enrolled:
+    """Accepts an enrolment: the identifiers' one member, or a new one. Raises Refused."""
+    batch.check_key(command.key)
+    store_id = batch.store_id(command.partner_id, command.store)
+    identifiers = enrolment_identifiers(command, batch.configuration.programme.region)
+    digest = input_digest(batch.secret, identifiers, command.attributes)
+    print_ = fingerprint(
+        kind=CommandKind.ENROLL, member_id=None, store_id=store_id, channel=command.channel, input_digest=digest
+    )
+    earlier = batch.by_key.get((command.partner_id, command.key))
+    if earlier is not None:
+        return replayed_enrolment(batch, command, earlier, print_)
+    batch.check_active(command.partner_id)
+    if command.occurred_at is not None:
+        batch.clock.check_occurred(command.occurred_at)
+    owners = {batch.identifiers[i] for i in identifiers if i in batch.identifiers}
+    if len(owners) > 1:
+        message = "these identifiers belong to different members: enroll with one of them, or ask the operator to merge"
+        raise Refused(RefusalCode.IDENTIFIER_CONFLICT, message)
+    created = not owners
+    member = _new_member(batch, command, store_id, identifiers) if created else batch.members[owners.pop()]
+    row = _command_row(batch, command, member, store_id)
+    stored = CommandInput(print_, reference_unique=False, input_digest=digest, created_member=created)
+    batch.new_commands.append((row, stored))
+    batch.remember(Original(row, print_, None, created_member=created))
+    return Enrolled(member.id, member.account_id, created, replayed=False, key=command.key)
+
+
+def replayed_enrolment(batch: Batch, command: Enroll, earlier: Original, print_: bytes) -> Enrolled:
+    """The first answer again. Raises Refused(IDEMPOTENCY_CONFLICT) where the key was used for anything else."""
+    if earlier.fingerprint != print_:
+        raise key_conflict()
+    again = earlier.command.id not in batch.sent_before.get((command.partner_id, command.key), ())
+    return Enrolled(
+        earlier.command.member_id, earlier.command.account_id, earlier.created_member, replayed=again, key=command.key
+    )
+
+
+def key_conflict() -> Refused:
+    """The refusal of a key that stands for another command already."""
+    message = "this idempotency key was used before with other input: use a new key for a new command"
+    return Refused(RefusalCode.IDEMPOTENCY_CONFLICT, message, "idempotencyKey")
+
+
+def _new_member(
+    batch: Batch, command: Enroll, store_id: int, identifiers: tuple[tuple[str, str], ...]
+) -> Member:
+    enrolled_at = batch.clock.recorded_at
+    if batch.clock.is_history and command.occurred_at is not None:
+        enrolled_at = command.occurred_at
+    new = NewMember(
+        id=_claimed_id(batch, identifiers),
+        account_id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        store_id=store_id,
+        channel=command.channel,
+        attributes=command.attributes,
+        enrolled_at=enrolled_at,
+        identifiers=identifiers,
+    )
+    batch.new_members.append(new)
+    member = Member(new.id, new.account_id, "ACTIVE")
+    batch.members[member.id] = member
+    for identifier in identifiers:
+        batch.identifiers[identifier] = member.id
+    batch.accounts[new.account_id] = Account(
+        new.account_id, 0, 0, 0, None, all_lots_loaded=True, is_new=True
+    )
+    return member
+
+
+def _claimed_id(batch: Batch, identifiers: tuple[tuple[str, str], ...]) -> int:
+    # The id under which the identifier was claimed before deciding, unless an earlier enrolment of the batch took it.
+    claimed = batch.claims[identifiers[0]]
+    return next(batch.new_ids) if claimed in batch.members else claimed
+
+
+def _command_row(batch: Batch, command: Enroll, member: Member, store_id: int) -> CommandRow:
+    occurred_at = command.occurred_at or batch.clock.recorded_at
+    return CommandRow(
+        id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        key=command.key,
+        kind=CommandKind.ENROLL,
+        account_id=member.account_id,
+        member_id=member.id,
+        store_id=store_id,
+        reference=None,
+        channel=command.channel,
+        amount_minor=None,
+        points=None,
+        reverses_id=None,
+        reason=None,
+        declined_points=0,
+        occurred_at=occurred_at,
+        recorded_at=batch.clock.recorded_at,
+        period_id=batch.clock.booking(occurred_at).period_id,
+        moved_points=0,
+    )

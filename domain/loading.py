@@ -1,0 +1,368 @@
+"""What a batch reads: first what decides the locks, then, under the locks, everything that deciding needs.
+
+Each function is one statement, so that a batch has a constant number of them (DESIGN.md section 4, "Group commit").
+A statement that waited for a lock keeps the snapshot from before the wait; that is why reading follows locking in
+statements of its own.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.awards import match_returned_lines
+from domain.baskets import lines_from_text
+from domain.batch import Budget, BurnUse, Member, Original, StoredAward
+from domain.commands import CommandKind, CommandRow
+from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS
+from domain.lots import Account, Lot
+from domain.terms import BudgetPlan
+
+LOCKS_SQL = text(
+    f"""
+    SELECT pg_advisory_xact_lock_shared({CONFIGURATION_LOCK_CLASS}, 0)
+    UNION ALL
+    SELECT pg_advisory_xact_lock_shared({PERIOD_LOCK_CLASS}, p)
+      FROM (SELECT p FROM unnest(CAST(:periods AS integer[])) AS p ORDER BY p OFFSET 0) AS ascending
+    """
+)
+
+STATE_SQL = text(
+    """
+    SELECT (SELECT version FROM programme) AS version,
+           (SELECT max(id) FROM period WHERE state <> 'OPEN') AS last_not_open,
+           (SELECT array_agg(id) FROM period WHERE id = ANY(CAST(:periods AS integer[]))) AS present
+    """
+)
+
+
+class State(NamedTuple):
+    """What stands after the advisory locks: configuration version, the last period not open, which rows exist."""
+
+    version: int | None
+    last_not_open: int | None
+    present: list[int] | None
+
+
+async def lock_shared(connection: AsyncConnection, periods: Iterable[int]) -> None:
+    """Step 1: shares the configuration and these periods with other batches; apply and closing take them alone."""
+    await connection.execute(LOCKS_SQL, {"periods": sorted(periods)})
+
+
+async def load_state(connection: AsyncConnection, periods: Iterable[int]) -> State:
+    """Step 2: a new statement, so that it sees what was committed while the locks were waited for."""
+    return State(*(await connection.execute(STATE_SQL, {"periods": sorted(periods)})).one())
+
+
+RESOLVE_SQL = text(
+    """
+    SELECT i.kind, i.value, m.id, m.account_id, m.state
+      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS asked (kind, value)
+      JOIN member_identifier AS i USING (kind, value) JOIN member AS m ON m.id = i.member_id
+    UNION ALL
+    SELECT NULL, NULL, m.id, m.account_id, m.state FROM member AS m WHERE m.id = ANY(CAST(:ids AS bigint[]))
+    """
+)
+
+
+async def resolve_members(
+    connection: AsyncConnection, identifiers: Collection[tuple[str, str]], ids: Collection[int]
+) -> tuple[dict[tuple[str, str], int], dict[int, Member]]:
+    """Step 0: whom the commands mean; answers (identifier -> member id, members by id)."""
+    rows = await connection.execute(
+        RESOLVE_SQL,
+        {"kinds": [kind for kind, _ in identifiers], "values": [value for _, value in identifiers], "ids": list(ids)},
+    )
+    by_identifier: dict[tuple[str, str], int] = {}
+    members: dict[int, Member] = {}
+    for kind, value, member_id, account_id, state in rows:
+        members[member_id] = Member(member_id, account_id, state)
+        if kind is not None:
+            by_identifier[(kind, value)] = member_id
+    return by_identifier, members
+
+
+MEMBERS_AGAIN_SQL = text("SELECT id, account_id, state FROM member WHERE id = ANY(CAST(:ids AS bigint[]))")
+
+
+async def load_members(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Member]:
+    """Step 6: the members again, now that their accounts are locked."""
+    rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": list(ids)})
+    return {row.id: Member(row.id, row.account_id, row.state) for row in rows}
+
+
+COMMAND_COLUMNS = """
+    c.id, c.partner_id, c.idempotency_key, c.kind, c.account_id, c.member_id, c.store_id, c.reference, c.channel,
+    c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id
+"""
+COMMAND_KIND_INDEX = 3
+MOVED_POINTS_SQL = "coalesce((SELECT sum(t.points)::bigint FROM transaction AS t WHERE t.command_id = c.id), 0)"
+
+ORIGINALS_SQL = text(
+    f"""
+    SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member, c.whole
+      FROM command AS c
+     WHERE c.id IN (
+        SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
+        UNION
+        SELECT k.id FROM unnest(CAST(:key_partners AS integer[]), CAST(:keys AS text[])) AS asked (partner_id, idempotency_key)
+          JOIN command AS k USING (partner_id, idempotency_key)
+        UNION
+        SELECT r.id FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[])) AS asked (partner_id, reference)
+          JOIN command AS r USING (partner_id, reference) WHERE r.reference_unique
+        UNION
+        SELECT r.id FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[])) AS asked (partner_id, reference)
+          JOIN command AS r USING (partner_id, reference) WHERE NOT r.reference_unique AND r.kind IN ('EARN', 'BURN')
+     )
+     ORDER BY c.id
+    """
+)
+
+
+async def load_commands(
+    connection: AsyncConnection,
+    ids: Collection[int],
+    keys: Collection[tuple[int, str]],
+    references: Collection[tuple[int, str]],
+) -> list[Original]:
+    """Commands by id, by (partner, key) and by (partner, reference): replays, originals and taken references."""
+    rows = await connection.execute(
+        ORIGINALS_SQL,
+        {
+            "ids": list(ids),
+            "key_partners": [partner_id for partner_id, _ in keys],
+            "keys": [key for _, key in keys],
+            "reference_partners": [partner_id for partner_id, _ in references],
+            "references": [reference for _, reference in references],
+        },
+    )
+    return [_original(row) for row in rows]
+
+
+def command_row(values: Sequence[Any]) -> CommandRow:
+    """A row selected as COMMAND_COLUMNS and the sum of its points."""
+    fields = list(values)
+    fields[COMMAND_KIND_INDEX] = CommandKind(fields[COMMAND_KIND_INDEX])
+    return CommandRow(*fields)
+
+
+def _original(row: Row[Any]) -> Original:
+    width = len(CommandRow.__slots__)
+    command = command_row(row[:width])
+    return Original(
+        command, bytes(row.fingerprint), lines_from_text(row.lines), created_member=row.created_member
+    )
+
+
+DETAILS_SQL = text(
+    """
+    SELECT t.command_id, t.id, t.kind, t.rule_id, t.requested_points, t.points, t.funder_id, t.terms_id, t.budget_id,
+           t.lot_id, t.shortfall_points
+      FROM transaction AS t WHERE t.command_id = ANY(CAST(:ids AS bigint[])) ORDER BY t.id
+    """
+)
+RETURNS_SQL = text(
+    """
+    SELECT c.reverses_id, c.amount_minor, c.lines, c.whole, u.lot_id, u.points
+      FROM command AS c
+      LEFT JOIN transaction AS t ON t.command_id = c.id AND t.kind = 'BURN_REVERSAL'
+      LEFT JOIN lot_use AS u ON u.transaction_id = t.id
+     WHERE c.reverses_id = ANY(CAST(:ids AS bigint[]))
+     ORDER BY c.id
+    """
+)
+USES_SQL = text(
+    """
+    SELECT u.transaction_id, u.lot_id, u.points FROM lot_use AS u
+     WHERE u.transaction_id = ANY(CAST(:ids AS bigint[])) AND u.kind = 'BURN' ORDER BY u.id
+    """
+)
+
+
+async def load_details(connection: AsyncConnection, originals: Sequence[Original]) -> None:
+    """Fills in what originals awarded or burned, and what their reversals did so far."""
+    by_id = {original.command.id: original for original in originals}
+    for row in await connection.execute(DETAILS_SQL, {"ids": list(by_id)}):
+        original = by_id[row.command_id]
+        original.shortfall_points += row.shortfall_points
+        if row.kind == "EARN":
+            original.awards.append(
+                StoredAward(
+                    row.id,
+                    row.rule_id,
+                    row.requested_points,
+                    row.points,
+                    row.funder_id,
+                    row.terms_id,
+                    row.budget_id,
+                    row.lot_id,
+                )
+            )
+        elif row.kind == "BURN":
+            original.burn_transaction_id, original.burn_terms_id = row.id, row.terms_id
+    burns = {o.burn_transaction_id: o for o in originals if o.burn_transaction_id is not None}
+    if burns:
+        for row in await connection.execute(USES_SQL, {"ids": list(burns)}):
+            burns[row.transaction_id].uses.append(BurnUse(row.lot_id, row.points, 0))
+    for row in await connection.execute(RETURNS_SQL, {"ids": list(by_id)}):
+        _note_return(by_id[row.reverses_id], row)
+
+
+def _note_return(original: Original, row: Row[Any]) -> None:
+    if row.lot_id is not None:
+        next(use for use in original.uses if use.lot_id == row.lot_id).restored += row.points
+    if original.command.kind != CommandKind.EARN:
+        return
+    lines = lines_from_text(row.lines)
+    if lines is None:
+        original.returned = original.returned.plus(row.amount_minor, ())
+    else:
+        assert original.lines is not None
+        original.returned = original.returned.plus(0, match_returned_lines(original.lines, original.returned, lines))
+    original.is_returned = original.returned.total_minor == original.command.amount_minor
+
+
+CLAIM_SQL = text(
+    """
+    INSERT INTO member_identifier (kind, value, member_id, partner_id)
+    SELECT kind, value, member_id, partner_id
+      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]), CAST(:partners AS integer[]))
+        AS claim (kind, value, member_id, partner_id)
+     ORDER BY kind, value
+    ON CONFLICT (kind, value) DO NOTHING
+    """
+)
+
+
+async def claim_identifiers(
+    connection: AsyncConnection, claims: dict[tuple[str, str], tuple[int, int]]
+) -> bool:
+    """Step 3: claims identifiers for (member, partner), in sorted order; False when another process was first."""
+    ordered = sorted(claims)
+    result = await connection.execute(
+        CLAIM_SQL,
+        {
+            "kinds": [kind for kind, _ in ordered],
+            "values": [value for _, value in ordered],
+            "members": [claims[identifier][0] for identifier in ordered],
+            "partners": [claims[identifier][1] for identifier in ordered],
+        },
+    )
+    return result.rowcount == len(ordered)
+
+
+CREATE_BUDGETS_SQL = text(
+    """
+    INSERT INTO budget (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
+    SELECT id, plan_id, partner_id, period_id, limit_micro, overdraft_micro
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:plans AS integer[]), CAST(:partners AS integer[]),
+                  CAST(:periods AS integer[]), CAST(:limits AS bigint[]), CAST(:overdrafts AS bigint[]))
+        AS missing (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
+     ORDER BY plan_id, period_id
+    ON CONFLICT (plan_id, period_id) DO NOTHING
+    """
+)
+LOCK_BUDGETS_SQL = text(
+    """
+    SELECT b.id, b.plan_id, b.period_id, b.limit_micro, b.overdraft_micro, b.consumed_micro, b.reserved_micro, b.alerted_at
+      FROM budget AS b
+     WHERE (b.plan_id, b.period_id) IN (SELECT * FROM unnest(CAST(:plans AS integer[]), CAST(:periods AS integer[])))
+     ORDER BY b.id FOR NO KEY UPDATE
+    """
+)
+
+
+async def create_budgets(
+    connection: AsyncConnection, windows: Sequence[tuple[BudgetPlan, int]], ids: Sequence[int]
+) -> None:
+    """Step 4, only when a window may be missing: creates it as its plan says."""
+    await connection.execute(
+        CREATE_BUDGETS_SQL,
+        {
+            "ids": list(ids),
+            "plans": [plan.id for plan, _ in windows],
+            "partners": [plan.partner_id for plan, _ in windows],
+            "periods": [period_id for _, period_id in windows],
+            "limits": [plan.limit_micro for plan, _ in windows],
+            "overdrafts": [plan.overdraft_micro for plan, _ in windows],
+        },
+    )
+
+
+async def lock_budgets(
+    connection: AsyncConnection, windows: Sequence[tuple[BudgetPlan, int]]
+) -> dict[tuple[int, int], Budget]:
+    """Step 4: the windows of this batch, locked in the order of their ids, as every batch does."""
+    plans = {plan.id: plan for plan, _ in windows}
+    rows = await connection.execute(
+        LOCK_BUDGETS_SQL,
+        {"plans": [plan.id for plan, _ in windows], "periods": [period_id for _, period_id in windows]},
+    )
+    return {
+        (row.plan_id, row.period_id): Budget(
+            row.id,
+            plans[row.plan_id],
+            row.period_id,
+            row.limit_micro,
+            row.overdraft_micro,
+            row.consumed_micro,
+            row.reserved_micro,
+            row.alerted_at,
+        )
+        for row in rows
+    }
+
+
+LOCK_ACCOUNTS_SQL = text(
+    """
+    SELECT id, available, pending, held, next_expires_at FROM account
+     WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
+    """
+)
+
+
+async def lock_accounts(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Account]:
+    """Step 5: the accounts of this batch, locked in the order of their ids."""
+    rows = await connection.execute(LOCK_ACCOUNTS_SQL, {"ids": list(ids)})
+    return {row.id: Account(row.id, row.available, row.pending, row.held, row.next_expires_at) for row in rows}
+
+
+LOTS_SQL = text(
+    """
+    SELECT account_id, id, transaction_id, issuer_id, funder_id, terms_id, price_micro, breakage_share_ppm, granted,
+           remaining, earned_at, expires_at, grace_until
+      FROM lot WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
+     ORDER BY id
+    """
+)
+
+
+async def load_lots(connection: AsyncConnection, accounts: Collection[Account], lot_ids: Collection[int]) -> None:
+    """Step 6: the open lots of these accounts, and those that a reversal may restore or that it asks about."""
+    by_id = {account.id: account for account in accounts}
+    for row in await connection.execute(LOTS_SQL, {"accounts": list(by_id), "lots": list(lot_ids)}):
+        by_id[row.account_id].lots.append(Lot(*row))
+    for account in accounts:
+        account.all_lots_loaded = True
+
+
+ID_BLOCK_SQL = text("SELECT nextval('ledger_id')")
+ID_BLOCK_SIZE = 5000
+"""Increment of the sequence ledger_id."""
+
+
+async def next_id_block(connection: AsyncConnection) -> range:
+    """A block of ids that no other process gets."""
+    last: int = (await connection.execute(ID_BLOCK_SQL)).scalar_one()
+    return range(last, last + ID_BLOCK_SIZE)
+
+
+SECRET_SQL = text("SELECT secret FROM installation")
+
+
+async def load_secret(connection: AsyncConnection) -> bytes:
+    """The installation's 32 secret bytes: key of digests and of opaque ids."""
+    return bytes((await connection.execute(SECRET_SQL)).scalar_one())
+
+

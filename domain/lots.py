@@ -1,0 +1,102 @@
+"""Lots: points of one award that are still open, and the order in which they are used (SETTLEMENT.md c.2)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(slots=True)
+class Lot:
+    """Open points of one award. ``remaining`` may be burned; price is the issue price per point at which they entered the pool."""
+
+    account_id: int
+    id: int
+    transaction_id: int
+    issuer_id: int
+    funder_id: int
+    terms_id: int
+    price_micro: int
+    breakage_share_ppm: int
+    granted: int
+    remaining: int
+    earned_at: datetime
+    expires_at: datetime
+    grace_until: datetime | None
+    is_new: bool = False
+    is_changed: bool = False
+
+    @property
+    def usable_until(self) -> datetime:
+        """First instant at which the lot is past."""
+        return self.grace_until or self.expires_at
+
+    def is_past(self, instant: datetime) -> bool:
+        """Whether its points are expired then, booked so or not."""
+        return self.usable_until <= instant
+
+    def take(self, points: int) -> None:
+        """Uses points of the lot; the caller has checked that it holds them."""
+        assert 0 <= points <= self.remaining
+        self.remaining -= points
+        self.is_changed = True
+
+    def restore(self, points: int) -> None:
+        """Gives points back that were taken of this lot."""
+        assert 0 <= points <= self.granted - self.remaining
+        self.remaining += points
+        self.is_changed = True
+
+
+@dataclass(slots=True)
+class Account:
+    """Balances of one account inside a batch. ``lots`` holds every lot that the batch may touch or that may be past."""
+
+    id: int
+    available: int
+    pending: int
+    held: int
+    next_expires_at: datetime | None
+    lots: list[Lot] = field(default_factory=list)
+    all_lots_loaded: bool = False
+    is_new: bool = False
+    is_changed: bool = False
+
+    def usable(self, instant: datetime) -> int:
+        """Points that may be burned then: expired ones never count, booked as expired or not."""
+        return self.available - sum(lot.remaining for lot in self.lots if lot.is_past(instant))
+
+    def change(self, points: int) -> None:
+        """Adds to the available points (negative: takes away)."""
+        self.available += points
+        self.is_changed = True
+
+    def add(self, lot: Lot) -> None:
+        """Takes in a new lot."""
+        self.lots.append(lot)
+        self.change(lot.remaining)
+        if self.next_expires_at is None or lot.usable_until < self.next_expires_at:
+            self.next_expires_at = lot.usable_until
+
+    def note_next_expiry(self) -> None:
+        """Makes ``next_expires_at`` exact again where all open lots are known."""
+        if self.all_lots_loaded:
+            self.next_expires_at = min((lot.usable_until for lot in self.lots if lot.remaining), default=None)
+
+
+def burn_order(lots: Iterable[Lot], instant: datetime) -> list[Lot]:
+    """Lots that may be used then, first to be used first: earliest expiry, then earliest earned, then sequence."""
+    usable = [lot for lot in lots if lot.remaining and not lot.is_past(instant)]
+    return sorted(usable, key=lambda lot: (lot.usable_until, lot.earned_at, lot.id))
+
+
+def allocate(lots: Iterable[Lot], points: int) -> list[tuple[Lot, int]]:
+    """Which of the ordered lots give how much; less than ``points`` in all where they do not hold enough."""
+    taken = []
+    for lot in lots:
+        if points == 0:
+            break
+        part = min(lot.remaining, points)
+        if part:
+            taken.append((lot, part))
+            points -= part
+    return taken

@@ -1,0 +1,323 @@
+"""The reads of the till, as SQL: members, balances, transactions with their movements, partners, stores, budgets.
+
+Everything is batched by key and bounded by the caller. Row-level security decides what a viewer's transaction sees;
+the tables of members and partners have none, what a viewer may see of those is the resolvers' decision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow
+from domain.terms import Partner, Store
+
+NOBODY_ID = -1
+"""A viewer to whom row-level security shows no row: for reads of tables that belong to no partner."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member with the balance of its account, and what turns points into money (``value`` of a balance)."""
+
+    id: int
+    account_id: int
+    state: str
+    enrolled_at: datetime
+    partner_id: int
+    attributes: str | None
+    balance: BalanceView
+    point_value_micro: int
+    currency: str
+    currency_digits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """The points that leave an account at its next expiry."""
+
+    points: int
+    at: datetime
+
+
+class MovementRow(NamedTuple):
+    """One row of ``transaction`` as shown; money in micro-units, signs as the table says."""
+
+    account_id: int
+    id: int
+    command_id: int
+    kind: str
+    partner_id: int
+    party_id: int
+    funder_id: int | None
+    points: int
+    shortfall_points: int
+    issue_value_micro: int
+    service_fee_micro: int
+    reimbursement_micro: int
+    breakage_share_micro: int
+    pool_value_micro: int
+    rule_code: str | None
+
+
+class LotUseRow(NamedTuple):
+    """How many points a movement took of a lot, or gave back to it."""
+
+    transaction_id: int
+    points: int
+    issuer_id: int
+    price_micro: int
+
+
+# "Past" is decided here and nowhere else for balances: a lot's grace, if it has one, replaces its expiry.
+MEMBER_COLUMNS_SQL = """
+    m.id, m.account_id, m.state, m.enrolled_at, m.partner_id, m.attributes::text,
+    a.available - CASE WHEN a.next_expires_at <= :now THEN
+        (SELECT coalesce(sum(l.remaining), 0)::bigint FROM lot AS l
+          WHERE l.account_id = a.id AND l.remaining > 0 AND coalesce(l.grace_until, l.expires_at) <= :now)
+        ELSE 0 END,
+    a.pending, a.held, p.point_value_micro, p.currency, p.currency_digits
+"""
+MEMBER_TABLES_SQL = "member AS m JOIN account AS a ON a.id = m.account_id CROSS JOIN programme AS p"
+MEMBERS_BY_IDENTIFIER_SQL = text(
+    f"SELECT i.kind, i.value, {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL}"
+    " JOIN member_identifier AS i ON i.member_id = m.id"
+    " JOIN unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS wanted (kind, value)"
+    " ON i.kind = wanted.kind AND i.value = wanted.value"
+)
+MEMBERS_BY_ID_SQL = text(f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE m.id = ANY(:ids)")
+MEMBER_CONDITIONS = {
+    "dealt_with": "EXISTS (SELECT FROM command AS c WHERE c.account_id = m.account_id AND c.partner_id = :dealt_with)",
+    "before": "m.id < :before",
+    "state": "m.state = :state",
+    "enrolled_from": "m.enrolled_at >= :enrolled_from",
+    "enrolled_to": "m.enrolled_at < :enrolled_to",
+    "partner": "m.partner_id = :partner",
+}
+IDENTIFIERS_SQL = text(
+    "SELECT member_id, kind, value FROM member_identifier"
+    " WHERE member_id = ANY(:ids) AND (CAST(:supplier AS integer) IS NULL OR partner_id = :supplier)"
+    " ORDER BY member_id, kind, value"
+)
+EXPIRIES_SQL = text(
+    """
+    SELECT DISTINCT ON (account_id) account_id, sum(remaining)::bigint, coalesce(grace_until, expires_at) AS at
+      FROM lot
+     WHERE account_id = ANY(:ids) AND remaining > 0 AND coalesce(grace_until, expires_at) > :now
+     GROUP BY account_id, at
+     ORDER BY account_id, at
+    """
+)
+
+
+def _member(row: Sequence[Any]) -> MemberRow:
+    balance = BalanceView(row[1], row[6], row[7], row[8])
+    return MemberRow(row[0], row[1], row[2], row[3], row[4], row[5], balance, row[9], row[10], row[11])
+
+
+async def members_by_identifier(
+    connection: AsyncConnection, identifiers: Sequence[tuple[str, str]], now: datetime
+) -> dict[tuple[str, str], MemberRow]:
+    """Members by their normalised identifiers (kind, value)."""
+    kinds, values = [kind for kind, _ in identifiers], [value for _, value in identifiers]
+    rows = await connection.execute(MEMBERS_BY_IDENTIFIER_SQL, {"kinds": kinds, "values": values, "now": now})
+    return {(row[0], row[1]): _member(row[2:]) for row in rows}
+
+
+async def members_by_id(connection: AsyncConnection, ids: Sequence[int], now: datetime) -> dict[int, MemberRow]:
+    """Members by their ids."""
+    rows = await connection.execute(MEMBERS_BY_ID_SQL, {"ids": list(ids), "now": now})
+    return {row[0]: _member(row) for row in rows}
+
+
+async def members_page(
+    connection: AsyncConnection, conditions: Mapping[str, Any], limit: int, now: datetime
+) -> list[MemberRow]:
+    """Members that meet the conditions (names of MEMBER_CONDITIONS), latest id first."""
+    query = _page_query(f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE true", "m.id", "MEMBER", *conditions)
+    rows = await connection.execute(query, {**conditions, "limit": limit, "now": now})
+    return [_member(row) for row in rows]
+
+
+async def identifiers_of(
+    connection: AsyncConnection, member_ids: Sequence[int], supplier: int | None
+) -> dict[int, list[tuple[str, str]]]:
+    """Identifiers (kind, value) per member; with a ``supplier``, only those that this partner supplied."""
+    rows = await connection.execute(IDENTIFIERS_SQL, {"ids": list(member_ids), "supplier": supplier})
+    found: dict[int, list[tuple[str, str]]] = {}
+    for member_id, kind, value in rows:
+        found.setdefault(member_id, []).append((kind, value))
+    return found
+
+
+async def next_expiries(connection: AsyncConnection, account_ids: Sequence[int], now: datetime) -> dict[int, Expiry]:
+    """Per account, the earliest expiry after ``now`` and the points that go then; absent where nothing will."""
+    rows = await connection.execute(EXPIRIES_SQL, {"ids": list(account_ids), "now": now})
+    return {row[0]: Expiry(row[1], row[2]) for row in rows}
+
+
+COMMAND_COLUMNS_SQL = """
+    c.id, c.partner_id, c.idempotency_key, c.kind, c.account_id, c.member_id, c.store_id, c.reference, c.channel,
+    c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id,
+    (SELECT coalesce(sum(t.points), 0)::bigint FROM transaction AS t WHERE t.command_id = c.id)
+"""
+TRANSACTIONS_SQL = f"SELECT {COMMAND_COLUMNS_SQL} FROM command AS c WHERE c.kind <> 'ENROLL'"
+TRANSACTIONS_BY_ID_SQL = text(f"{TRANSACTIONS_SQL} AND c.id = ANY(:ids)")
+TRANSACTION_CONDITIONS = {
+    # Row-level security says the same of a partner's reads; said here, it can use an index.
+    "partner": "c.partner_id = :partner",
+    "before": "c.id < :before",
+    "kind": "c.kind = :kind",
+    "member": "c.account_id = (SELECT account_id FROM member WHERE id = :member) AND c.member_id = :member",
+    "store_code": "c.store_id IN (SELECT id FROM store WHERE code = :store_code AND partner_id = c.partner_id)",
+    "reference": "c.reference = :reference",
+    "key": "c.idempotency_key = :key",
+    "occurred_from": "c.occurred_at >= :occurred_from",
+    "occurred_to": "c.occurred_at < :occurred_to",
+    "recorded_from": "c.recorded_at >= :recorded_from",
+    "recorded_to": "c.recorded_at < :recorded_to",
+    "period": "c.period_id = :period",
+}
+LINE_COMMANDS_SQL = text(
+    """
+    SELECT line.number, page.command_id
+      FROM unnest(CAST(:periods AS integer[]), CAST(:parties AS integer[]), CAST(:kinds AS text[]))
+             WITH ORDINALITY AS line (period_id, party_id, kind, number)
+     CROSS JOIN LATERAL (
+           SELECT DISTINCT t.command_id FROM transaction AS t
+            WHERE t.period_id = line.period_id AND t.party_id = line.party_id AND t.kind = line.kind
+              AND t.command_id < :before
+            ORDER BY t.command_id DESC
+            LIMIT :limit) AS page
+     ORDER BY line.number, page.command_id DESC
+    """
+)
+MOVEMENTS_SQL = text(
+    """
+    SELECT t.account_id, t.id, t.command_id, t.kind, t.partner_id, t.party_id, t.funder_id, t.points, t.shortfall_points,
+           t.issue_value_micro, t.service_fee_micro, t.reimbursement_micro, t.breakage_share_micro, t.pool_value_micro,
+           r.code
+      FROM transaction AS t LEFT JOIN earn_rule AS r ON r.id = t.rule_id
+     WHERE t.command_id = ANY(:ids)
+     ORDER BY t.command_id, t.id
+    """
+)
+LOT_USES_SQL = text(
+    "SELECT transaction_id, points, issuer_id, price_micro FROM lot_use WHERE transaction_id = ANY(:ids)"
+    " ORDER BY transaction_id, id"
+)
+_CONDITIONS = {"MEMBER": MEMBER_CONDITIONS, "TRANSACTION": TRANSACTION_CONDITIONS}
+
+
+@cache
+def _page_query(select: str, order: str, table: str, *conditions: str) -> TextClause:
+    """The select with these conditions, latest first; one statement per combination of filters."""
+    where = "".join(f" AND {_CONDITIONS[table][name]}" for name in conditions)
+    return text(f"{select}{where} ORDER BY {order} DESC LIMIT :limit")
+
+
+def _command(row: Sequence[Any]) -> CommandRow:
+    return CommandRow(row[0], row[1], row[2], CommandKind(row[3]), *row[4:])
+
+
+async def transactions_page(
+    connection: AsyncConnection, conditions: Mapping[str, Any], limit: int
+) -> list[CommandRow]:
+    """Commands but enrolments that meet the conditions (names of TRANSACTION_CONDITIONS), latest id first."""
+    query = _page_query(TRANSACTIONS_SQL, "c.id", "TRANSACTION", *conditions)
+    return [_command(row) for row in await connection.execute(query, {**conditions, "limit": limit})]
+
+
+async def transactions_by_id(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, CommandRow]:
+    """Commands but enrolments by their ids, as far as the viewer may see them."""
+    return {row[0]: _command(row) for row in await connection.execute(TRANSACTIONS_BY_ID_SQL, {"ids": list(ids)})}
+
+
+async def line_commands(
+    connection: AsyncConnection, lines: Sequence[tuple[int, int, str]], before: int, limit: int
+) -> list[list[int]]:
+    """Per (period id, party id, movement kind), the commands whose movements make that statement line, latest first."""
+    arguments = {
+        "periods": [period_id for period_id, _, _ in lines],
+        "parties": [party_id for _, party_id, _ in lines],
+        "kinds": [kind for _, _, kind in lines],
+        "before": before,
+        "limit": limit,
+    }
+    found: list[list[int]] = [[] for _ in lines]
+    for number, command_id in await connection.execute(LINE_COMMANDS_SQL, arguments):
+        found[number - 1].append(command_id)
+    return found
+
+
+async def movements_of(connection: AsyncConnection, command_ids: Sequence[int]) -> dict[int, list[MovementRow]]:
+    """Movements per command, in the order in which they were posted."""
+    found: dict[int, list[MovementRow]] = {}
+    for row in await connection.execute(MOVEMENTS_SQL, {"ids": list(command_ids)}):
+        found.setdefault(row[2], []).append(MovementRow(*row))
+    return found
+
+
+async def lot_uses_of(connection: AsyncConnection, movement_ids: Sequence[int]) -> dict[int, list[LotUseRow]]:
+    """Lot uses per movement, in the order in which the lots paid."""
+    found: dict[int, list[LotUseRow]] = {}
+    for row in await connection.execute(LOT_USES_SQL, {"ids": list(movement_ids)}):
+        found.setdefault(row[0], []).append(LotUseRow(*row))
+    return found
+
+
+PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique FROM partner"
+PARTNERS_BY_ID_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id = ANY(:ids)")
+PARTNER_BY_CODE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE code = :code")
+PARTNERS_PAGE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id > :after ORDER BY id LIMIT :limit")
+STORES_SQL = text(
+    "SELECT id, partner_id, code, name FROM store"
+    " WHERE id = ANY(:ids) OR partner_id = ANY(:partners) ORDER BY partner_id, code"
+)
+BUDGET_WINDOWS_SQL = text(
+    """
+    SELECT plan.partner_id, coalesce(b.limit_micro, plan.limit_micro), coalesce(b.overdraft_micro, plan.overdraft_micro),
+           coalesce(b.consumed_micro, 0), coalesce(b.reserved_micro, 0), b.alerted_at
+      FROM budget_plan AS plan
+      LEFT JOIN budget AS b
+        ON b.plan_id = plan.id AND b.period_id = CASE WHEN plan.per_period THEN CAST(:period AS integer) ELSE 0 END
+     WHERE plan.partner_id = ANY(:ids) AND plan.valid @> CAST(:day AS date)
+    """
+)
+
+
+async def partners_by_id(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, Partner]:
+    """Partners by their ids."""
+    return {row[0]: Partner(*row) for row in await connection.execute(PARTNERS_BY_ID_SQL, {"ids": list(ids)})}
+
+
+async def partner_by_code(connection: AsyncConnection, code: str) -> Partner | None:
+    """The partner with that code."""
+    row = (await connection.execute(PARTNER_BY_CODE_SQL, {"code": code})).one_or_none()
+    return None if row is None else Partner(*row)
+
+
+async def partners_page(connection: AsyncConnection, after: int, limit: int) -> list[Partner]:
+    """Partners after that id, ascending."""
+    rows = await connection.execute(PARTNERS_PAGE_SQL, {"after": after, "limit": limit})
+    return [Partner(*row) for row in rows]
+
+
+async def stores_of(
+    connection: AsyncConnection, *, ids: Sequence[int] = (), partners: Sequence[int] = ()
+) -> list[Store]:
+    """Stores with these ids or of these partners, by code."""
+    rows = await connection.execute(STORES_SQL, {"ids": list(ids), "partners": list(partners)})
+    return [Store(*row) for row in rows]
+
+
+async def budget_windows(
+    connection: AsyncConnection, partner_ids: Sequence[int], day: date, period_id: int
+) -> dict[int, BudgetView]:
+    """Per partner, the budget window of that local day and period; one that nothing drew on yet is its plan."""
+    arguments = {"ids": list(partner_ids), "day": day, "period": period_id}
+    return {row[0]: BudgetView(*row) for row in await connection.execute(BUDGET_WINDOWS_SQL, arguments)}

@@ -1,0 +1,44 @@
+"""What an accepted command is answered with: balances after it, and the first answer again for a replay."""
+
+from datetime import datetime
+
+from domain.batch import Batch, Original
+from domain.commands import AwardResult, BalanceView, CommandKind, Posted
+
+
+def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> BalanceView:
+    """The account's points as they stand in the batch, without expired ones."""
+    account = batch.accounts[account_id]
+    return BalanceView(
+        account.id, account.usable(batch.clock.expiry_instant(occurred_at)), account.pending, account.held
+    )
+
+
+def replayed(batch: Batch, earlier: Original) -> Posted:
+    """The first posting of a key again, with today's balances (DESIGN.md section 4, ``command``).
+
+    A command that an earlier attempt of this very batch committed (its answer was lost with the connection) is
+    answered as the first posting that it is.
+    """
+    row = earlier.command
+    rules = batch.configuration.rules_by_id
+    awards = tuple(
+        AwardResult(
+            None if award.rule_id is None else rules[award.rule_id].code,
+            award.funder_id,
+            award.requested,
+            award.granted,
+        )
+        for award in earlier.awards
+    )
+    budget = batch.budget(row.partner_id, batch.clock.booking(row.occurred_at))
+    return Posted(
+        command=row,
+        points=abs(row.moved_points),
+        awards=awards,
+        declined_points=row.declined_points,
+        shortfall_points=earlier.shortfall_points,
+        balance=balance_view(batch, row.account_id, row.occurred_at),
+        budget=None if budget is None or row.kind == CommandKind.BURN else budget.view(),
+        replayed=row.id not in batch.sent_before.get((row.partner_id, row.key), ()),
+    )

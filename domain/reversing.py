@@ -1,0 +1,381 @@
+"""Deciding about reversals: goods returned after a purchase, or points given back after a burn (SETTLEMENT.md c.3)."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
+from domain.baskets import checked_amount, lines_text, rated_lines
+from domain.batch import Batch, Booking, Budget, CommandInput, Original, StoredAward, TransactionRow
+from domain.burning import check_points, expire_lot, lot_use
+from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
+from domain.enrolling import key_conflict
+from domain.errors import RefusalCode, Refused
+from domain.ledger import fingerprint
+from domain.lots import Account, Lot, allocate, burn_order
+from domain.members import is_clean_text
+from domain.receipts import balance_view, replayed
+from domain.terms import Terms
+from domain.values import OPERATOR_ID
+
+REASON_MAX_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How much a reversal asks for, in whole numbers; all None: everything that is left."""
+
+    amount_minor: int | None
+    lines: tuple[RatedLine, ...] | None
+    points: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no quantity was named."""
+        return self.amount_minor is None and self.points is None
+
+
+def decide_reverse(batch: Batch, command: Reverse) -> Posted:
+    """Accepts a reversal of one of the caller's own purchases or burns. Raises Refused and changes nothing."""
+    batch.check_key(command.key)
+    earlier = batch.by_key.get((command.partner_id, command.key))
+    original = _original(batch, command, earlier)
+    ask = _ask(batch, command)
+    print_ = fingerprint(
+        kind=CommandKind.REVERSAL,
+        member_id=original.command.member_id,
+        store_id=original.command.store_id,
+        reference=original.command.reference,
+        amount_minor=ask.amount_minor,
+        points=ask.points,
+        lines=lines_text(ask.lines),
+        reverses_id=original.command.id,
+        reason=command.reason,
+        occurred_at=command.occurred_at,
+    )
+    if earlier is not None:
+        if earlier.fingerprint != print_:
+            raise key_conflict()
+        return replayed(batch, earlier)
+    batch.clock.check_occurred(command.occurred_at)
+    if original.command.kind == CommandKind.EARN:
+        return _reverse_earn(batch, command, original, ask, print_)
+    return _reverse_burn(batch, command, original, ask, print_)
+
+
+def _original(batch: Batch, command: Reverse, earlier: Original | None) -> Original:
+    ref = command.original
+    if ref.given != 1:
+        message = "name the original by exactly one of transactionId, originalKey, or reference with kind"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "transactionId")
+    store_id = batch.store_id(command.partner_id, ref.store)
+    found = batch.originals(command.partner_id, ref, store_id)
+    if earlier is not None:
+        # A replay means the command it meant the first time, even where its reference has become ambiguous since.
+        found = [o for o in found if o.command.id == earlier.command.reverses_id] or found
+    if not found:
+        message = "this partner has no purchase or burn with that id, key or reference"
+        raise Refused(RefusalCode.TRANSACTION_NOT_FOUND, message)
+    if len(found) > 1:
+        message = "the reference fits several transactions: name the kind and the store, or use the key or the id"
+        raise Refused(RefusalCode.AMBIGUOUS_REFERENCE, message, "reference")
+    return found[0]
+
+
+def _ask(batch: Batch, command: Reverse) -> Ask:
+    if command.reason is not None and not is_clean_text(command.reason, REASON_MAX_CHARACTERS):
+        message = f"a reason has 1 to {REASON_MAX_CHARACTERS} printable characters"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "reason")
+    programme = batch.configuration.programme
+    amount_minor = None if command.amount is None else checked_amount(command.amount, programme, "amount")
+    lines = None if command.lines is None else rated_lines(command.lines, programme)
+    if command.points is not None:
+        check_points(command.points)
+    if lines is not None:
+        total = sum(line.amount_minor for line in lines)
+        if amount_minor not in (None, total):
+            raise Refused(RefusalCode.AMOUNT_INVALID, "the lines do not sum to the amount", "lines")
+        amount_minor = total
+    return Ask(amount_minor, lines, command.points)
+
+
+# ---------------------------------------------------------------- purchases
+
+
+def _reverse_earn(batch: Batch, command: Reverse, original: Original, ask: Ask, print_: bytes) -> Posted:
+    if ask.points is not None:
+        message = "a purchase is returned by amount or by lines, not by points"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "points")
+    purchase = original.command
+    assert purchase.amount_minor is not None
+    kept_minor = purchase.amount_minor - original.returned.total_minor
+    if original.is_returned:
+        raise Refused(RefusalCode.ALREADY_REVERSED, "everything of this purchase was returned before")
+    amount_minor = kept_minor if ask.amount_minor is None else ask.amount_minor
+    if amount_minor == 0 and kept_minor > 0:
+        raise Refused(RefusalCode.AMOUNT_INVALID, "a return needs an amount above 0", "amount")
+    if amount_minor > kept_minor:
+        message = "more would be returned than the member still keeps of this purchase"
+        raise Refused(RefusalCode.EXCEEDS_ORIGINAL, message, "amount")
+    after = _after_return(original, ask, amount_minor)
+    row = _command_row(batch, command, original, amount_minor=amount_minor, points=None)
+    stored = CommandInput(print_, reference_unique=False, lines=lines_text(ask.lines), whole=ask.is_whole)
+    batch.new_commands.append((row, stored))
+    reversal = _EarnReversal(batch, row, original, after)
+    taken, shortfall = reversal.write()
+    original.is_returned = amount_minor == kept_minor
+    original.returned = after
+    return _posted(batch, replace(row, moved_points=-taken), print_, original, shortfall)
+
+
+def _after_return(original: Original, ask: Ask, amount_minor: int) -> Returned:
+    if ask.lines is None:
+        return original.returned.plus(amount_minor, ())
+    if original.lines is None:
+        message = "the purchase came without lines: return it by amount"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "lines")
+    return original.returned.plus(0, match_returned_lines(original.lines, original.returned, ask.lines))
+
+
+class _EarnReversal:
+    """Takes back, per award, what the member no longer keeps: A(before) - A(after), in stored order."""
+
+    def __init__(self, batch: Batch, row: CommandRow, original: Original, after: Returned) -> None:
+        self.batch = batch
+        self.row = row
+        self.original = original
+        self.after = after
+        self.account = batch.accounts[original.command.account_id]
+        self.instant = batch.clock.expiry_instant(row.occurred_at)
+        self.booking = batch.clock.booking(row.occurred_at)
+
+    def write(self) -> tuple[int, int]:
+        """Writes the rows; answers (points taken, points that could not be taken)."""
+        back = [(award, self._back(award)) for award in self.original.awards]
+        # A return that takes no points is still a row, so that sales and exports see it.
+        rows = [(award, points) for award, points in back if points] or back[:1]
+        taken = sum(self._write_award(award, points) for award, points in rows)
+        return taken, sum(points for _, points in back) - taken
+
+    def _back(self, award: StoredAward) -> int:
+        rule = None if award.rule_id is None else self.batch.configuration.rules_by_id[award.rule_id]
+        purchase = self.original.command
+        assert purchase.amount_minor is not None
+        digits = self.batch.configuration.programme.currency_digits
+        before, after = (
+            award_kept(rule, award.granted, purchase.amount_minor, self.original.lines, returned, digits)
+            for returned in (self.original.returned, self.after)
+        )
+        return before - after
+
+    def _write_award(self, award: StoredAward, points: int) -> int:
+        parts = self._allocate(award, points)
+        own = next((lot for lot in self.account.lots if lot.id == award.lot_id), None)
+        if not parts or parts[0][0] is not own:
+            parts = [(own, 0), *parts]
+        missing = points - sum(part for _, part in parts)
+        for number, (lot, part) in enumerate(parts):
+            self._write_row(award, lot, part, missing if number == 0 else 0)
+        return points - missing
+
+    def _allocate(self, award: StoredAward, points: int) -> list[tuple[Lot | None, int]]:
+        # Claw-back: the same lot, then the member's other lots of that issuer (and funder, so that no partner is
+        # credited out of the operator's money), then shortfall (DESIGN.md section 12, item 14).
+        usable = burn_order(self.account.lots, self.instant)
+        own = [lot for lot in usable if lot.id == award.lot_id]
+        others = [
+            lot
+            for lot in usable
+            if lot.id != award.lot_id
+            and lot.issuer_id == self.original.command.partner_id
+            and lot.funder_id == award.funder_id
+        ]
+        return [*allocate([*own, *others], points)]
+
+    def _write_row(self, award: StoredAward, lot: Lot | None, points: int, shortfall: int) -> None:
+        terms: Terms = self.batch.configuration.terms_by_id[award.terms_id]
+        by_partner = award.funder_id != OPERATOR_ID
+        budget = self._credited_budget(award) if by_partner and points else None
+        credit_micro = points * terms.gross_price_micro
+        transaction_id = next(self.batch.new_ids)
+        purchase = self.original.command
+        self.batch.new_transactions.append(
+            TransactionRow(
+                account_id=self.account.id,
+                id=transaction_id,
+                command_id=self.row.id,
+                kind=MovementKind.EARN_REVERSAL,
+                period_id=self.row.period_id,
+                partner_id=purchase.partner_id,
+                party_id=award.funder_id,
+                funder_id=award.funder_id,
+                issuer_id=purchase.partner_id,
+                store_id=purchase.store_id,
+                points=-points,
+                requested_points=points + shortfall,
+                shortfall_points=shortfall,
+                issue_value_micro=points * terms.issue_price_micro,
+                service_fee_micro=points * terms.service_fee_micro if by_partner else 0,
+                reimbursement_micro=0,
+                breakage_share_micro=0,
+                pool_value_micro=-points * (0 if lot is None else lot.price_micro),
+                budget_id=None if budget is None else budget.id,
+                budget_micro=0 if budget is None else -credit_micro,
+                terms_id=award.terms_id,
+                rule_id=award.rule_id,
+                lot_id=None if lot is None else lot.id,
+                reverses_id=award.transaction_id,
+                reverses_period_id=purchase.period_id,
+                occurred_at=self.row.occurred_at,
+                recorded_at=self.row.recorded_at,
+            )
+        )
+        if budget is not None:
+            budget.draw(-credit_micro, self.batch.clock.recorded_at)
+        if points and lot is not None:
+            lot.take(points)
+            self.account.change(-points)
+            self.account.note_next_expiry()
+            self.batch.new_lot_uses.append(
+                lot_use(self.batch, lot, transaction_id, MovementKind.EARN_REVERSAL, points, self.row.period_id, None)
+            )
+
+    def _credited_budget(self, award: StoredAward) -> Budget | None:
+        # In the window of the award: released. After it: the current window is credited, or the money lapses.
+        current = self.batch.budget(self.original.command.partner_id, self.booking)
+        if current is None or current.id == award.budget_id or current.plan.after_period == "CREDIT_CURRENT":
+            return current
+        return None
+
+
+# ---------------------------------------------------------------- burns
+
+
+def _reverse_burn(batch: Batch, command: Reverse, original: Original, ask: Ask, print_: bytes) -> Posted:
+    if ask.amount_minor is not None:
+        message = "a burn is refunded by points, not by amount or lines"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "amount")
+    left = sum(use.points - use.restored for use in original.uses)
+    if left == 0:
+        raise Refused(RefusalCode.ALREADY_REVERSED, "all points of this burn were given back before")
+    points = left if ask.points is None else ask.points
+    if points > left:
+        message = f"only {left} points of this burn are not given back yet"
+        raise Refused(RefusalCode.EXCEEDS_ORIGINAL, message, "points")
+    row = _command_row(batch, command, original, amount_minor=None, points=points)
+    stored = CommandInput(print_, reference_unique=False, whole=ask.is_whole)
+    batch.new_commands.append((row, stored))
+    _restore(batch, row, original, points)
+    return _posted(batch, replace(row, moved_points=points), print_, original, 0)
+
+
+def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> None:
+    account = batch.accounts[row.account_id]
+    instant = batch.clock.expiry_instant(row.occurred_at)
+    lots = {lot.id: lot for lot in account.lots}
+    transaction_id = next(batch.new_ids)
+    pool_micro = 0
+    to_give = points
+    for use in reversed(original.uses):
+        part = min(to_give, use.points - use.restored)
+        if part == 0:
+            continue
+        lot = lots[use.lot_id]
+        _make_usable(batch, account, lot, row, instant)
+        lot.restore(part)
+        use.restored += part
+        to_give -= part
+        pool_micro += part * lot.price_micro
+        batch.new_lot_uses.append(
+            lot_use(batch, lot, transaction_id, MovementKind.BURN_REVERSAL, part, row.period_id, row.partner_id)
+        )
+    account.change(points)
+    account.note_next_expiry()
+    assert original.burn_terms_id is not None
+    reimbursement_micro = batch.configuration.terms_by_id[original.burn_terms_id].reimbursement_micro
+    batch.new_transactions.append(
+        TransactionRow(
+            account_id=account.id,
+            id=transaction_id,
+            command_id=row.id,
+            kind=MovementKind.BURN_REVERSAL,
+            period_id=row.period_id,
+            partner_id=row.partner_id,
+            party_id=row.partner_id,
+            funder_id=None,
+            issuer_id=None,
+            store_id=row.store_id,
+            points=points,
+            requested_points=points,
+            shortfall_points=0,
+            issue_value_micro=0,
+            service_fee_micro=0,
+            reimbursement_micro=-points * reimbursement_micro,
+            breakage_share_micro=0,
+            pool_value_micro=pool_micro,
+            budget_id=None,
+            budget_micro=0,
+            terms_id=original.burn_terms_id,
+            rule_id=None,
+            lot_id=None,
+            reverses_id=original.burn_transaction_id,
+            reverses_period_id=original.command.period_id,
+            occurred_at=row.occurred_at,
+            recorded_at=row.recorded_at,
+        )
+    )
+
+
+def _make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
+    # What still lay in a past lot is expired first: the grace is for the refunded points alone.
+    if lot.is_past(instant):
+        if lot.remaining:
+            expire_lot(batch, account, lot, cause)
+        lot.grace_until = instant + timedelta(days=batch.configuration.programme.grace_days)
+
+
+# ---------------------------------------------------------------- both
+
+
+def _command_row(
+    batch: Batch, command: Reverse, original: Original, *, amount_minor: int | None, points: int | None
+) -> CommandRow:
+    booking: Booking = batch.clock.booking(command.occurred_at)
+    return CommandRow(
+        id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        key=command.key,
+        kind=CommandKind.REVERSAL,
+        account_id=original.command.account_id,
+        member_id=original.command.member_id,
+        store_id=original.command.store_id,
+        reference=original.command.reference,
+        channel=None,
+        amount_minor=amount_minor,
+        points=points,
+        reverses_id=original.command.id,
+        reason=command.reason,
+        declined_points=0,
+        occurred_at=command.occurred_at,
+        recorded_at=batch.clock.recorded_at,
+        period_id=booking.period_id,
+        moved_points=0,
+    )
+
+
+def _posted(batch: Batch, row: CommandRow, print_: bytes, original: Original, shortfall: int) -> Posted:
+    reversal = Original(row, print_, None, shortfall_points=shortfall)
+    batch.remember(reversal)
+    budget = None
+    if original.command.kind == CommandKind.EARN:
+        window = batch.budget(row.partner_id, batch.clock.booking(row.occurred_at))
+        budget = None if window is None else window.view()
+    return Posted(
+        command=row,
+        points=abs(row.moved_points),
+        awards=(),
+        declined_points=0,
+        shortfall_points=shortfall,
+        balance=balance_view(batch, row.account_id, row.occurred_at),
+        budget=budget,
+        replayed=False,
+    )

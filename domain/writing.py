@@ -1,0 +1,300 @@
+"""What a batch writes: one statement a table, rows in a fixed order, row counts asserted (DESIGN.md section 4, steps 7 to 9)."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.batch import Batch, NewMember, TransactionRow
+from domain.commands import MovementKind
+from domain.errors import LedgerFault
+from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
+from domain.lots import Account, Lot
+from domain.positions import Contribution, MovementSums, contributions
+
+
+def _insert_sql(table: str, columns: Sequence[tuple[str, str]], order: str, hashed: bool = False) -> TextClause:
+    names = ", ".join(name for name, _ in columns)
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns)
+    row_hash = f", {row_hash_sql(HASHED_TRANSACTION_COLUMNS, 'new')}" if hashed else ""
+    returning = " RETURNING row_hash" if hashed else ""
+    return text(
+        f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"
+        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"
+    )
+
+
+COMMAND_COLUMNS = (
+    ("id", "bigint"), ("partner_id", "integer"), ("idempotency_key", "text"), ("fingerprint", "bytea"),
+    ("kind", "text"), ("account_id", "bigint"), ("member_id", "bigint"), ("store_id", "integer"),
+    ("reference", "text"), ("reference_unique", "boolean"), ("channel", "text"), ("amount_minor", "bigint"),
+    ("eligible_minor", "bigint"), ("lines", "text"), ("points", "bigint"), ("whole", "boolean"),
+    ("reverses_id", "bigint"), ("reason", "text"), ("input_digest", "text"), ("created_member", "boolean"),
+    ("declined_points", "bigint"), ("occurred_at", "timestamptz"), ("recorded_at", "timestamptz"),
+    ("period_id", "integer"),
+)  # fmt: skip
+TRANSACTION_TYPES = {
+    "kind": "text", "occurred_at": "timestamptz", "recorded_at": "timestamptz", "period_id": "integer",
+    "partner_id": "integer", "party_id": "integer", "funder_id": "integer", "issuer_id": "integer",
+    "store_id": "integer", "terms_id": "integer", "rule_id": "integer", "reverses_period_id": "integer",
+}  # fmt: skip
+LOT_COLUMNS = (
+    ("account_id", "bigint"), ("id", "bigint"), ("transaction_id", "bigint"), ("issuer_id", "integer"),
+    ("funder_id", "integer"), ("terms_id", "integer"), ("price_micro", "bigint"), ("breakage_share_ppm", "integer"),
+    ("granted", "bigint"), ("remaining", "bigint"), ("earned_at", "timestamptz"), ("expires_at", "timestamptz"),
+    ("grace_until", "timestamptz"),
+)  # fmt: skip
+LOT_USE_COLUMNS = (
+    ("account_id", "bigint"), ("id", "bigint"), ("lot_id", "bigint"), ("transaction_id", "bigint"),
+    ("kind", "text"), ("points", "bigint"), ("period_id", "integer"), ("issuer_id", "integer"),
+    ("funder_id", "integer"), ("redeemer_id", "integer"), ("price_micro", "bigint"),
+)  # fmt: skip
+MEMBER_COLUMNS = (
+    ("id", "bigint"), ("account_id", "bigint"), ("enrolled_at", "timestamptz"), ("partner_id", "integer"),
+    ("store_id", "integer"), ("channel", "text"), ("attributes", "jsonb"),
+)  # fmt: skip
+ACCOUNT_COLUMNS = (("id", "bigint"), ("available", "bigint"), ("next_expires_at", "timestamptz"))
+
+INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idempotency_key")
+INSERT_TRANSACTIONS_SQL = _insert_sql(
+    "transaction",
+    [(column, TRANSACTION_TYPES.get(column, "bigint")) for column in HASHED_TRANSACTION_COLUMNS],
+    "id",
+    hashed=True,
+)
+INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id")
+INSERT_LOT_USES_SQL = _insert_sql("lot_use", LOT_USE_COLUMNS, "account_id, id")
+INSERT_MEMBERS_SQL = _insert_sql("member", MEMBER_COLUMNS, "id")
+INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
+
+UPDATE_LOTS_SQL = text(
+    """
+    UPDATE lot SET remaining = new.remaining, grace_until = new.grace_until
+      FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:remaining AS bigint[]),
+                  CAST(:graces AS timestamptz[])) AS new (account_id, id, remaining, grace_until)
+     WHERE lot.account_id = new.account_id AND lot.id = new.id
+    """
+)
+UPDATE_ACCOUNTS_SQL = text(
+    """
+    UPDATE account SET available = new.available, next_expires_at = new.next_expires_at
+      FROM unnest(CAST(:id AS bigint[]), CAST(:available AS bigint[]), CAST(:next_expires_at AS timestamptz[]))
+        AS new (id, available, next_expires_at)
+     WHERE account.id = new.id
+    """
+)
+UPDATE_BUDGETS_SQL = text(
+    """
+    UPDATE budget SET consumed_micro = new.consumed_micro, reserved_micro = new.reserved_micro, alerted_at = new.alerted_at
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:consumed AS bigint[]), CAST(:reserved AS bigint[]),
+                  CAST(:alerted AS timestamptz[])) AS new (id, consumed_micro, reserved_micro, alerted_at)
+     WHERE budget.id = new.id
+    """
+)
+UPSERT_POSITIONS_SQL = text(
+    """
+    INSERT INTO position AS p (period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum)
+    SELECT period_id, partner_id, kind, entries, points::numeric, amount_micro::numeric, prior_amount_micro::numeric, hash_sum::numeric
+      FROM unnest(CAST(:periods AS integer[]), CAST(:partners AS integer[]), CAST(:kinds AS text[]), CAST(:entries AS bigint[]),
+                  CAST(:points AS text[]), CAST(:amounts AS text[]), CAST(:priors AS text[]), CAST(:hashes AS text[]))
+        AS new (period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum)
+     ORDER BY period_id, partner_id, kind
+    ON CONFLICT (period_id, partner_id, kind) DO UPDATE SET
+        entries = p.entries + EXCLUDED.entries,
+        points = p.points + EXCLUDED.points,
+        amount_micro = p.amount_micro + EXCLUDED.amount_micro,
+        prior_amount_micro = p.prior_amount_micro + EXCLUDED.prior_amount_micro,
+        hash_sum = p.hash_sum + EXCLUDED.hash_sum
+    """
+)
+REASSIGN_CLAIMS_SQL = text(
+    """
+    UPDATE member_identifier SET member_id = new.member_id, partner_id = new.partner_id
+      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]), CAST(:partners AS integer[]))
+        AS new (kind, value, member_id, partner_id)
+     WHERE member_identifier.kind = new.kind AND member_identifier.value = new.value
+    """
+)
+RELEASE_CLAIMS_SQL = text(
+    """
+    DELETE FROM member_identifier USING unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS old (kind, value)
+     WHERE member_identifier.kind = old.kind AND member_identifier.value = old.value
+    """
+)
+
+
+async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
+    """Writes everything a batch decided. Raises LedgerFault when a statement did not touch exactly its rows."""
+    await _write_members(connection, batch)
+    if batch.new_commands:
+        await _write_commands(connection, batch)
+    hashes = await _write_transactions(connection, batch.new_transactions)
+    if batch.new_lots:
+        await _insert_lots(connection, batch.new_lots)
+    if batch.new_lot_uses:
+        parameters = {name: [getattr(use, name) for use in batch.new_lot_uses] for name, _ in LOT_USE_COLUMNS}
+        await _expect(connection, INSERT_LOT_USES_SQL, parameters, len(batch.new_lot_uses))
+    await _update_lots(connection, batch.accounts.values())
+    await _update_accounts(connection, batch.accounts.values())
+    await _update_budgets(connection, batch)
+    await add_positions(connection, _position_changes(batch.new_transactions, hashes))
+
+
+async def _expect(
+    connection: AsyncConnection, statement: TextClause, parameters: dict[str, list[object]], rows: int
+) -> None:
+    result = await connection.execute(statement, parameters)
+    if result.rowcount != rows:
+        raise LedgerFault(f"{rows} rows expected, {result.rowcount} written by: {' '.join(statement.text.split()[:4])}")
+
+
+async def _write_members(connection: AsyncConnection, batch: Batch) -> None:
+    if batch.new_members:
+        await _insert_accounts(connection, [batch.accounts[new.account_id] for new in batch.new_members])
+        members = batch.new_members
+        parameters: dict[str, list[object]] = {
+            name: [getattr(member, name) for member in members] for name, _ in MEMBER_COLUMNS if name != "attributes"
+        }
+        parameters["attributes"] = [json.dumps(dict(m.attributes)) if m.attributes else None for m in members]
+        await _expect(connection, INSERT_MEMBERS_SQL, parameters, len(members))
+    if batch.claims:
+        await _settle_claims(connection, batch)
+
+
+async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
+    # Claims were made for the first enrolment that named an identifier; if that one was refused, another may have it.
+    owners: dict[tuple[str, str], NewMember] = {
+        identifier: member for member in batch.new_members for identifier in member.identifiers
+    }
+    moved = sorted(i for i, member in owners.items() if batch.claims.get(i) != member.id)
+    released = sorted(i for i in batch.claims if i not in owners)
+    if moved:
+        parameters: dict[str, list[object]] = {
+            "kinds": [kind for kind, _ in moved],
+            "values": [value for _, value in moved],
+            "members": [owners[i].id for i in moved],
+            "partners": [owners[i].partner_id for i in moved],
+        }
+        await _expect(connection, REASSIGN_CLAIMS_SQL, parameters, len(moved))
+    if released:
+        gone: dict[str, list[object]] = {
+            "kinds": [kind for kind, _ in released],
+            "values": [value for _, value in released],
+        }
+        await _expect(connection, RELEASE_CLAIMS_SQL, gone, len(released))
+
+
+async def _write_commands(connection: AsyncConnection, batch: Batch) -> None:
+    rows, stored = zip(*batch.new_commands, strict=True)
+    from_row = {"idempotency_key": "key"}
+    parameters: dict[str, list[object]] = {}
+    for name, _ in COMMAND_COLUMNS:
+        source = stored if hasattr(stored[0], name) else rows
+        parameters[name] = list(map(attrgetter(from_row.get(name, name)), source))
+    await _expect(connection, INSERT_COMMANDS_SQL, parameters, len(rows))
+
+
+async def _write_transactions(connection: AsyncConnection, rows: Sequence[TransactionRow]) -> list[int]:
+    if not rows:
+        return []
+    # Rows get their ids in the order in which they are decided, so the hashes come back in the order of ``rows``.
+    columns = zip(*rows, strict=True)
+    parameters = {name: list(values) for name, values in zip(HASHED_TRANSACTION_COLUMNS, columns, strict=True)}
+    hashes = list((await connection.execute(INSERT_TRANSACTIONS_SQL, parameters)).scalars())
+    if len(hashes) != len(rows):
+        raise LedgerFault(f"{len(rows)} transactions expected, {len(hashes)} written")
+    return hashes
+
+
+async def _insert_lots(connection: AsyncConnection, lots: Sequence[Lot]) -> None:
+    parameters = {name: [getattr(lot, name) for lot in lots] for name, _ in LOT_COLUMNS}
+    await _expect(connection, INSERT_LOTS_SQL, parameters, len(lots))
+
+
+async def _insert_accounts(connection: AsyncConnection, accounts: Sequence[Account]) -> None:
+    parameters = {name: [getattr(account, name) for account in accounts] for name, _ in ACCOUNT_COLUMNS}
+    await _expect(connection, INSERT_ACCOUNTS_SQL, parameters, len(accounts))
+
+
+async def _update_lots(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
+    lots = [lot for account in accounts for lot in account.lots if lot.is_changed and not lot.is_new]
+    if lots:
+        parameters: dict[str, list[object]] = {
+            "accounts": [lot.account_id for lot in lots],
+            "ids": [lot.id for lot in lots],
+            "remaining": [lot.remaining for lot in lots],
+            "graces": [lot.grace_until for lot in lots],
+        }
+        await _expect(connection, UPDATE_LOTS_SQL, parameters, len(lots))
+
+
+async def _update_accounts(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
+    changed = [account for account in accounts if account.is_changed and not account.is_new]
+    if changed:
+        parameters: dict[str, list[object]] = {
+            name: [getattr(account, name) for account in changed] for name, _ in ACCOUNT_COLUMNS
+        }
+        await _expect(connection, UPDATE_ACCOUNTS_SQL, parameters, len(changed))
+
+
+async def _update_budgets(connection: AsyncConnection, batch: Batch) -> None:
+    changed = [budget for budget in batch.budgets.values() if budget.is_changed]
+    if changed:
+        parameters: dict[str, list[object]] = {
+            "ids": [budget.id for budget in changed],
+            "consumed": [budget.consumed_micro for budget in changed],
+            "reserved": [budget.reserved_micro for budget in changed],
+            "alerted": [budget.alerted_at for budget in changed],
+        }
+        await _expect(connection, UPDATE_BUDGETS_SQL, parameters, len(changed))
+
+
+def _position_changes(rows: Sequence[TransactionRow], hashes: Sequence[int]) -> list[tuple[int, Contribution]]:
+    sums: dict[tuple[int, MovementKind, int, bool], list[int]] = defaultdict(lambda: [0] * 8)
+    for row, row_hash in zip(rows, hashes, strict=True):
+        prior = row.reverses_period_id is not None and row.reverses_period_id < row.period_id
+        group = sums[(row.period_id, row.kind, row.party_id, prior)]
+        group[0] += 1
+        group[1] += row.points
+        group[2] += row.issue_value_micro
+        group[3] += row.service_fee_micro
+        group[4] += row.reimbursement_micro
+        group[5] += row.breakage_share_micro
+        group[6] += row.pool_value_micro
+        group[7] += row_hash
+    return [
+        (period_id, contribution)
+        for (period_id, kind, party_id, prior), group in sums.items()
+        for contribution in contributions(MovementSums(kind, party_id, prior, *group))
+    ]
+
+
+async def add_positions(connection: AsyncConnection, changes: Iterable[tuple[int, Contribution]]) -> None:
+    """Step 9: adds contributions to the positions of their periods, in the order of the primary key."""
+    merged: dict[tuple[int, int, str], list[int]] = {}
+    for period_id, change in changes:
+        totals = merged.setdefault((period_id, change.partner_id, change.kind), [0] * 5)
+        for index, value in enumerate(change[2:]):
+            totals[index] += value
+    if not merged:
+        return
+    keys = sorted(merged)
+    entries, points, amounts, priors, hashes = zip(*(merged[key] for key in keys), strict=True)
+    await connection.execute(
+        UPSERT_POSITIONS_SQL,
+        {
+            "periods": [period_id for period_id, _, _ in keys],
+            "partners": [partner_id for _, partner_id, _ in keys],
+            "kinds": [kind for _, _, kind in keys],
+            "entries": list(entries),
+            "points": list(map(str, points)),
+            "amounts": list(map(str, amounts)),
+            "priors": list(map(str, priors)),
+            "hashes": list(map(str, hashes)),
+        },
+    )
+
+
