@@ -1,0 +1,188 @@
+"""What a changed budget plan means for the windows it already has: the database's ``budget`` rows."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.database import PERIOD_LOCK_CLASS
+from domain.periods import MONTHS_PER_YEAR
+from domain.terms import BudgetPlan
+from partners.coalition_file import BudgetSection, CoalitionFile
+from partners.plan import Plan
+from partners.toml_section import plain
+
+OPEN_PERIODS_SQL = text(
+    """
+    SELECT DISTINCT b.period_id
+      FROM budget AS b JOIN partner AS p ON p.id = b.partner_id JOIN period AS t ON t.id = b.period_id
+     WHERE p.code = ANY(CAST(:codes AS text[])) AND t.state = 'OPEN'
+     ORDER BY b.period_id
+    """
+)
+SHARE_PERIOD_SQL = text(f"SELECT pg_advisory_xact_lock_shared({PERIOD_LOCK_CLASS}, :period_id)")
+LOCK_WINDOWS_SQL = text(
+    """
+    SELECT b.id FROM budget AS b JOIN partner AS p ON p.id = b.partner_id
+     WHERE p.code = ANY(CAST(:codes AS text[]))
+     ORDER BY b.id FOR NO KEY UPDATE OF b
+    """
+)
+WINDOWS_SQL = text(
+    """
+    SELECT b.id, p.code, lower(o.valid), o.per_period, b.period_id, coalesce(t.state, 'OPEN') = 'OPEN',
+           b.limit_micro, b.overdraft_micro, b.consumed_micro + b.reserved_micro, b.alerted_at
+      FROM budget AS b JOIN partner AS p ON p.id = b.partner_id JOIN budget_plan AS o ON o.id = b.plan_id
+      LEFT JOIN period AS t ON t.id = b.period_id
+     WHERE p.code = ANY(CAST(:codes AS text[]))
+     ORDER BY b.id
+    """
+)
+UPDATE_WINDOWS_SQL = text(
+    """
+    UPDATE budget AS b
+       SET plan_id = o.id, limit_micro = w.limit_micro, overdraft_micro = w.overdraft_micro,
+           alerted_at = w.alerted_at
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:starts AS date[]), CAST(:limits AS bigint[]),
+                  CAST(:overdrafts AS bigint[]), CAST(:alerts AS timestamptz[]))
+        AS w (id, starts, limit_micro, overdraft_micro, alerted_at), budget_plan AS o
+     WHERE b.id = w.id AND o.partner_id = b.partner_id AND lower(o.valid) = w.starts
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One budget window as it stands; ``period_id`` 0: the single one of its plan, which never closes."""
+
+    id: int
+    partner_code: str
+    plan_starts: date
+    per_period: bool
+    period_id: int
+    is_open: bool
+    limit_micro: int
+    overdraft_micro: int
+    used_micro: int
+    alerted_at: datetime | None
+
+    @property
+    def first_day(self) -> date:
+        """The day on which the window's period begins."""
+        year, month = divmod(self.period_id, MONTHS_PER_YEAR)
+        return date(year, month + 1, 1)
+
+    @property
+    def label(self) -> str:
+        """Which window, for a person."""
+        return f"{self.first_day:%Y-%m}" if self.per_period else f"from {self.plan_starts}"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowUpdate:
+    """What one window becomes, and the start of the plan that it belongs to from now on."""
+
+    id: int
+    plan_starts: date
+    limit_micro: int
+    overdraft_micro: int
+    alerted_at: datetime | None
+
+
+async def lock_windows(connection: AsyncConnection, plan: Plan) -> None:
+    """Keeps the windows that the plan may change as they are, and their open periods from closing.
+
+    The order is that of posting: configuration (held by the caller), periods ascending, windows by id.
+    """
+    codes = {"codes": _codes(plan)}
+    for period_id in (await connection.execute(OPEN_PERIODS_SQL, codes)).scalars().all():
+        await connection.execute(SHARE_PERIOD_SQL, {"period_id": period_id})
+    await connection.execute(LOCK_WINDOWS_SQL, codes)
+
+
+async def load_windows(connection: AsyncConnection, plan: Plan) -> list[Window]:
+    """The windows of every partner whose budgets the plan changes.
+
+    In a statement after the locks: the one that waited for a lock still sees what was there before.
+    """
+    return [Window(*row) for row in await connection.execute(WINDOWS_SQL, {"codes": _codes(plan)})]
+
+
+def _codes(plan: Plan) -> list[str]:
+    return sorted({change.partner_code for change in plan.budgets})
+
+
+def decide_windows(
+    windows: Sequence[Window], file: CoalitionFile, now: datetime
+) -> tuple[list[WindowUpdate], list[str]]:
+    """What the windows become under the file's budgets, and a line per refusal.
+
+    A window of an open period follows the plan that the file has for that period; one of a closed period
+    stays as it is. No limit may fall below what a window, open or closed, has consumed and reserved.
+    """
+    budgets = {partner.code: partner.budgets for partner in file.partners}
+    updates, refusals = [], []
+    for window in windows:
+        target = _target(window, budgets[window.partner_code])
+        if isinstance(target, str):
+            refusals.append(f"budget of {window.partner_code} from {window.plan_starts}: {target}")
+        elif window.is_open:
+            update = WindowUpdate(
+                window.id,
+                target.starts,
+                target.limit_micro,
+                target.overdraft_micro,
+                _alerted_at(window, target, now),
+            )
+            updates.append(update)
+    return updates, refusals
+
+
+def _target(window: Window, budgets: Sequence[BudgetSection]) -> BudgetSection | str:
+    """The budget that the window belongs to from now on, or why there is none."""
+    target = next((budget for budget in budgets if budget.starts == window.plan_starts), None)
+    if target is None:
+        return f"its window {window.label} was used: keep it in the file, with a later one after it"
+    if target.per_period != window.per_period:
+        return f"its window {window.label} was used: `every` and `to` need a budget with a new `from`"
+    if window.per_period and target.ends is not None and target.ends <= window.first_day:
+        if not window.is_open:
+            return f"its window {window.label} is closed: the next budget must start later"
+        target = next((one for one in budgets if one.starts <= window.first_day and _lasts(one, window)), None)
+        if target is None or not target.per_period:
+            return f"its window {window.label} was used: a budget per period must cover {window.first_day}"
+    if target.limit_micro + target.overdraft_micro < window.used_micro:
+        limit, used = plain(target.limit_micro + target.overdraft_micro), plain(window.used_micro)
+        return (
+            f"limit {limit} is below the {used} consumed and reserved in its window {window.label}:"
+            " raise it, or give the new limit a budget with a later `from`"
+        )
+    return target
+
+
+def _lasts(budget: BudgetSection, window: Window) -> bool:
+    return budget.ends is None or window.first_day < budget.ends
+
+
+def _alerted_at(window: Window, budget: BudgetSection, now: datetime) -> datetime | None:
+    threshold_micro = BudgetPlan(id=0, partner_id=0, **asdict(budget)).alert_at_micro
+    if threshold_micro is None or window.used_micro < threshold_micro:
+        return None
+    return window.alerted_at or now
+
+
+async def update_windows(connection: AsyncConnection, updates: Sequence[WindowUpdate]) -> int:
+    """Writes the windows, after their plans; answers how many rows were written."""
+    result = await connection.execute(
+        UPDATE_WINDOWS_SQL,
+        {
+            "ids": [update.id for update in updates],
+            "starts": [update.plan_starts for update in updates],
+            "limits": [update.limit_micro for update in updates],
+            "overdrafts": [update.overdraft_micro for update in updates],
+            "alerts": [update.alerted_at for update in updates],
+        },
+    )
+    return result.rowcount
