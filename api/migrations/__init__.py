@@ -30,7 +30,8 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;  -- another database of the same server is being migrated at this moment
         END;
-        IF NOT pg_has_role(current_user, wanted, 'SET') THEN
+        -- Where each role has a login of its own, the owner's migrates and needs no other role.
+        IF current_user <> '{owner}' AND NOT pg_has_role(current_user, wanted, 'SET') THEN
             EXECUTE format('GRANT %I TO current_user', wanted);
         END IF;
     END LOOP;

@@ -20,7 +20,7 @@ CREATE TABLE programme (
     only_row            boolean PRIMARY KEY DEFAULT true CONSTRAINT programme_only_row CHECK (only_row),
     name                text NOT NULL,
     currency            text NOT NULL CONSTRAINT programme_currency_form CHECK (currency ~ '^[A-Z]{3}$'),
-    currency_digits     smallint NOT NULL CONSTRAINT programme_digits CHECK (currency_digits BETWEEN 0 AND 4),
+    currency_digits     integer NOT NULL CONSTRAINT programme_digits CHECK (currency_digits BETWEEN 0 AND 4),
     timezone            text NOT NULL,
     region              text NOT NULL,
     point_value_micro   bigint NOT NULL CONSTRAINT programme_point_value CHECK (point_value_micro >= 0),
@@ -218,7 +218,7 @@ CREATE TABLE transaction (
     PRIMARY KEY (account_id, id),
     CONSTRAINT transaction_sign CHECK (CASE WHEN kind IN ('EARN', 'BURN_REVERSAL') THEN points >= 0 ELSE points <= 0 END)
 );
-CREATE INDEX transaction_command ON transaction (command_id);
+CREATE INDEX transaction_command ON transaction (command_id, period_id);
 CREATE INDEX transaction_period ON transaction (period_id, party_id, kind, command_id);
 COMMENT ON COLUMN transaction.party_id IS 'Whose statement carries the money of the row: the funder of an award, the redeemer of a burn, the issuer of expired points; 0 the operator';
 COMMENT ON COLUMN transaction.issue_value_micro IS 'Signed from the party''s side: an award is charged (negative), its reversal credited';
@@ -352,10 +352,10 @@ DECLARE
     wrong integer;
 BEGIN
     -- Once per statement over its new rows: a trigger per row costs more than the insert itself.
-    SELECT n.period_id INTO wrong
+    SELECT min(n.period_id) INTO wrong
       FROM (SELECT DISTINCT period_id FROM new_rows) AS n LEFT JOIN period AS p ON p.id = n.period_id
-     WHERE p.state IS DISTINCT FROM 'OPEN' LIMIT 1;
-    IF FOUND THEN
+     WHERE p.state IS DISTINCT FROM 'OPEN';
+    IF wrong IS NOT NULL THEN
         RAISE EXCEPTION 'period % is not open: no row may be added to %', wrong, TG_TABLE_NAME
             USING ERRCODE = 'check_violation', CONSTRAINT = 'period_is_open';
     END IF;

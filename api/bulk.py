@@ -1,0 +1,258 @@
+"""The bulk file: purchases, burns, returns and enrolments as CSV rows, posted in strict file order.
+
+Streams in constant memory. Every row carries its key, so a file that was interrupted is simply given again. A row
+that cannot be posted goes to the reject file with its line number and refusal code; the others are not held up.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from typing import TextIO
+
+from api.graphql.ids import IdCodec
+from domain.commands import (
+    Amount,
+    Burn,
+    Command,
+    CommandKind,
+    Earn,
+    Enroll,
+    Enrolled,
+    MemberRef,
+    OriginalRef,
+    Outcome,
+    Posted,
+    Refusal,
+    Reverse,
+    StoreRef,
+)
+from domain.errors import InputFileError, RefusalCode, Refused
+from domain.members import IDENTIFIER_KINDS, normalised
+from domain.periods import period_containing
+from domain.queue import BATCH_MAX, PostingQueue
+from domain.terms import Configuration
+
+HEADER = (
+    "kind", "idempotency_key", "partner", "store", "member_kind", "member", "occurred_at", "amount", "currency",
+    "points", "reference",
+)  # fmt: skip
+"""Columns of the bulk file, in this order."""
+
+REJECT_HEADER = ("line", "code", "message", *HEADER)
+ENROLL_CHANNEL = "IMPORT"
+FIELD_MAX_BYTES = 10_000
+
+
+@dataclass
+class Summary:
+    """What became of a file's rows. ``posted`` counts by kind; ``later_period``: booked after the period of occurrence."""
+
+    rows: int = 0
+    posted: Counter[str] = field(default_factory=Counter)
+    replayed: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    later_period: int = 0
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "rows": self.rows,
+            "posted": sum(self.posted.values()),
+            "postedByKind": dict(self.posted),
+            "replayed": self.replayed,
+            "rejected": sum(self.rejected.values()),
+            "rejectedByCode": dict(self.rejected),
+            "bookedInLaterPeriod": self.later_period,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the file as it was read."""
+
+    line: int
+    values: Sequence[str]
+
+
+def read_rows(source: TextIO) -> Iterator[Row]:
+    """The rows after the header. Raises InputFileError for a file that is not a bulk file."""
+    csv.field_size_limit(FIELD_MAX_BYTES)
+    reader = csv.reader(source)
+    try:
+        header = next(reader, None)
+        if header is None or tuple(name.strip().lower() for name in header) != HEADER:
+            raise InputFileError(f"the first line must be the header {','.join(HEADER)}")
+        for values in reader:
+            if values:
+                yield Row(reader.line_num, values)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputFileError(f"line {reader.line_num}: {error}") from error
+
+
+class Importer:
+    """Posts rows through a queue, a batch at a time, and keeps the count."""
+
+    def __init__(
+        self,
+        queue: PostingQueue,
+        configuration: Configuration,
+        ids: IdCodec,
+        reject: Callable[[Row, Refusal], None],
+    ) -> None:
+        self._queue = queue
+        self._configuration = configuration
+        self._ids = ids
+        self._reject = reject
+        self.summary = Summary()
+
+    async def run(self, rows: Iterable[Row], progress: Callable[[Row], None]) -> Summary:
+        """Posts every row, in order. ``progress`` is told the last row of each batch."""
+        pending = iter(rows)
+        while chunk := list(islice(pending, BATCH_MAX)):
+            await self._post(chunk)
+            progress(chunk[-1])
+        return self.summary
+
+    async def _post(self, chunk: Sequence[Row]) -> None:
+        self.summary.rows += len(chunk)
+        commands: list[Command] = []
+        sent: list[Row] = []
+        for row in chunk:
+            try:
+                commands.append(self._command(row))
+                sent.append(row)
+            except Refused as refused:
+                self._count(row, None, Refusal(refused.code, refused.message, refused.field, ""))
+        for row, command, outcome in zip(sent, commands, await self._queue.post_many(commands), strict=True):
+            self._count(row, command, outcome)
+
+    def _count(self, row: Row, command: Command | None, outcome: Outcome) -> None:
+        if isinstance(outcome, Refusal):
+            self.summary.rejected[outcome.code] += 1
+            self._reject(row, outcome)
+        elif outcome.replayed:
+            self.summary.replayed += 1
+        else:
+            self.summary.posted[row.values[0].strip().lower()] += 1
+            if isinstance(outcome, Posted) and command is not None:
+                occurred_in = period_containing(outcome.command.occurred_at, self._configuration.programme.zone)
+                self.summary.later_period += outcome.command.period_id > occurred_in
+
+    def _command(self, row: Row) -> Command:
+        if len(row.values) != len(HEADER):
+            message = f"{len(row.values)} columns instead of {len(HEADER)}"
+            raise Refused(RefusalCode.INPUT_INVALID, message)
+        values = dict(zip(HEADER, (value.strip() for value in row.values), strict=True))
+        partner = self._configuration.partners_by_code.get(values["partner"])
+        if partner is None:
+            raise Refused(RefusalCode.INPUT_INVALID, "no partner has this code", "partner")
+        make = {"enroll": self._enroll, "earn": self._earn, "burn": self._burn, "reverse": self._reverse}
+        kind = values["kind"].lower()
+        if kind not in make:
+            raise Refused(RefusalCode.INPUT_INVALID, "kind must be enroll, earn, burn or reverse", "kind")
+        return make[kind](partner.id, values)
+
+    def _enroll(self, partner_id: int, values: dict[str, str]) -> Command:
+        if values["member_kind"] not in IDENTIFIER_KINDS:
+            raise Refused(RefusalCode.INPUT_INVALID, "member_kind must be card, email or phone", "member_kind")
+        identifiers: dict[str, str | None] = dict.fromkeys(IDENTIFIER_KINDS)
+        identifiers[values["member_kind"]] = values["member"]
+        return Enroll(
+            partner_id,
+            values["idempotency_key"],
+            identifiers["card"],
+            identifiers["email"],
+            identifiers["phone"],
+            _store(values),
+            ENROLL_CHANNEL,
+            (),
+            _instant(values["occurred_at"]) if values["occurred_at"] else None,
+        )
+
+    def _earn(self, partner_id: int, values: dict[str, str]) -> Command:
+        amount = _amount(values)
+        if amount is None:
+            raise Refused(RefusalCode.AMOUNT_INVALID, "an earn row needs an amount", "amount")
+        return Earn(
+            partner_id,
+            values["idempotency_key"],
+            self._member(partner_id, values),
+            amount,
+            _instant(values["occurred_at"]),
+            values["reference"],
+            _store(values),
+        )
+
+    def _burn(self, partner_id: int, values: dict[str, str]) -> Command:
+        points = _points(values)
+        if points is None:
+            raise Refused(RefusalCode.AMOUNT_INVALID, "a burn row needs points", "points")
+        return Burn(
+            partner_id,
+            values["idempotency_key"],
+            self._member(partner_id, values),
+            points,
+            _instant(values["occurred_at"]),
+            values["reference"],
+            _store(values),
+        )
+
+    def _reverse(self, partner_id: int, values: dict[str, str]) -> Command:
+        amount, points = _amount(values), _points(values)
+        # Amount or points tell which kind is meant; with neither, a reference that fits both is ambiguous.
+        kind = CommandKind.EARN if amount is not None else CommandKind.BURN if points is not None else None
+        original = OriginalRef(reference=values["reference"], kind=kind, store=_store(values))
+        return Reverse(
+            partner_id,
+            values["idempotency_key"],
+            original,
+            _instant(values["occurred_at"]),
+            amount,
+            None,
+            points,
+        )
+
+    def _member(self, partner_id: int, values: dict[str, str]) -> MemberRef:
+        kind, raw = values["member_kind"], values["member"]
+        if kind == "id":
+            return MemberRef(member_id=self._ids.member_id(partner_id, raw))
+        if kind not in IDENTIFIER_KINDS:
+            raise Refused(RefusalCode.INPUT_INVALID, "member_kind must be card, email, phone or id", "member_kind")
+        return MemberRef(identifier=normalised(kind, raw, self._configuration.programme.region))
+
+
+def _store(values: dict[str, str]) -> StoreRef:
+    return StoreRef(code=values["store"] or None)
+
+
+def _instant(raw: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(raw)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        message = "occurred_at must be a time with its offset, such as 2017-03-05T17:04:00+01:00"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "occurred_at")
+    return instant
+
+
+def _amount(values: dict[str, str]) -> Amount | None:
+    if not values["amount"]:
+        return None
+    try:
+        return Amount(Decimal(values["amount"]), values["currency"])
+    except InvalidOperation:
+        raise Refused(RefusalCode.AMOUNT_INVALID, "the amount is not a number", "amount") from None
+
+
+def _points(values: dict[str, str]) -> int | None:
+    raw = values["points"]
+    if not raw:
+        return None
+    if not (raw.isascii() and raw.lstrip("-").isdigit()) or len(raw) > len(str(2**63)):
+        raise Refused(RefusalCode.AMOUNT_INVALID, "points must be a whole number", "points")
+    return int(raw)

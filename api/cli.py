@@ -1,0 +1,329 @@
+"""The command line: thin commands over the parts; what they do stands in the modules they call."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.runtime import Runtime, migrate_now, open_runtime
+from api.settings import TABLE, Settings, load_settings
+from domain.errors import ConfigurationError, InputFileError, Refused
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="coalition",
+    help="A coalition loyalty platform: earn at any partner, burn at any other, settle at month end.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Environment: " + "  ".join(f"{s.name} ({s.meaning}; default {s.default or 'none'})" for s in TABLE),
+)
+client_app = typer.Typer(help="OAuth clients of merchant systems and of the operator.", no_args_is_help=True)
+schema_app = typer.Typer(help="The GraphQL schema as a file.", no_args_is_help=True)
+app.add_typer(client_app, name="client")
+app.add_typer(schema_app, name="schema")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+screen = Console(stderr=True)
+
+
+def main() -> None:
+    """Entry point: what a person can put right ends with one clear line and exit status 1."""
+    try:
+        app()
+    except (ConfigurationError, InputFileError, Refused) as error:
+        screen.print(f"coalition: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+def configure_logging(level: str) -> None:
+    """Logs as JSON lines on standard error; Authlib below INFO would log tokens."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("authlib").setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def run(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
+    """Opens the database as the environment says, does the work, and gives everything back."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+
+    async def inside() -> Result:
+        async with open_runtime(settings) as runtime:
+            return await work(runtime)
+
+    return run_loop(inside())
+
+
+def run_loop(work: Awaitable[Result]) -> Result:
+    """Runs a coroutine on uvloop where there is one."""
+
+    async def awaited() -> Result:
+        return await work
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(awaited())
+    return uvloop.run(awaited())
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say_where(settings: Settings) -> None:
+    """Tells a person what to do with the server that has just started."""
+    base = f"http://{settings.host}:{settings.port}"
+    screen.print(
+        f"""
+The platform is running on {base} (stop it with Ctrl-C).
+
+  1. A client for a till of the supermarket (in a second terminal):
+       .venv/bin/coalition client create --partner market --scopes "members:read points:earn points:burn" --json
+  2. A token for it:
+       curl -s -u CLIENT_ID:CLIENT_SECRET -d grant_type=client_credentials {base}/oauth/token
+  3. The first call:
+       curl -s {base}/graphql -H "Authorization: Bearer TOKEN" -H "Content-Type: application/json" \\
+         -d '{{"query": "{{ viewer {{ kind partner {{ name }} scopes }} }}"}}'
+
+The README has the whole tour, to a closed month and its explained statement.""",
+        markup=False,
+        highlight=False,
+    )
+
+
+@app.command()
+def serve() -> None:
+    """Serve the GraphQL API and the OAuth server until stopped."""
+    from api.server import serve as serve_app
+
+    settings = load_settings()
+    run(lambda runtime: serve_app(runtime, settings, lambda: say_where(settings)))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    typer.echo(f"schema {run_loop(migrate_now(settings))}")
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="The coalition as a TOML file.")],
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would change.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create or change programme, partners, stores, terms, budgets and earn rules from a file."""
+    from partners.apply import apply_coalition, plan_coalition
+    from partners.coalition_file import parse_coalition
+
+    parsed = parse_coalition(read_text(file))
+
+    async def work(runtime: Runtime) -> None:
+        made = await plan_coalition(runtime.database, parsed, clock=runtime.clock)
+        version = None
+        if not as_json:
+            show_plan(made.lines(), made.warnings)
+        if not plan:
+            applied = await apply_coalition(runtime.database, parsed, clock=runtime.clock)
+            made, version = applied.plan, applied.version
+        if as_json:
+            print_json({**made.as_json(), "version": version})
+        elif version is not None:
+            typer.echo(f"configuration version {version}")
+
+    run(work)
+
+
+def read_text(file: Path) -> str:
+    """A text file's content. Raises InputFileError when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{file} cannot be read: {error}") from error
+
+
+def show_plan(lines: list[str], warnings: list[str]) -> None:
+    """A plan for a person: changes on standard output, warnings beside them."""
+    for line in lines:
+        typer.echo(line)
+    for warning in warnings:
+        screen.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+@app.command(name="import")
+def import_file(
+    file: Annotated[str, typer.Argument(help="The bulk file (CSV); - is standard input.")],
+    booking: Annotated[str, typer.Option(help="now: book today; occurred: book where it happened.")] = "now",
+    rejects: Annotated[Path | None, typer.Option(help="Where rejected rows go; default FILE.rejects.csv.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Post enrolments, purchases, burns and returns from a bulk file."""
+    from api.importing import import_bulk_file
+
+    if booking not in {"now", "occurred"}:
+        raise InputFileError(f"--booking is {booking!r}: give now or occurred")
+    summary = run(
+        lambda runtime: import_bulk_file(runtime, file, rejects, screen, is_history=booking == "occurred")
+    )
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        for name, value in summary.as_json().items():
+            typer.echo(f"{name}: {value}")
+
+
+@app.command()
+def demo(
+    months: Annotated[int, typer.Option(min=2, help="Calendar months to load, the running one included.")] = 3,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Keep the year 2017 of the data.")] = False,
+    serve_after: Annotated[bool, typer.Option("--serve", help="Serve when loaded.")] = False,
+    if_empty: Annotated[bool, typer.Option("--if-empty", help="Load only where there is no programme.")] = False,
+) -> None:
+    """Load the demo coalition: real purchases through the real posting path, ended months closed but the last."""
+    from api.importing import load_demo
+    from api.server import serve as serve_app
+
+    settings = load_settings()
+
+    async def work(runtime: Runtime) -> None:
+        if await runtime.configuration.current() is None or not if_empty:
+            await load_demo(runtime, months, screen, as_is=as_is)
+        if serve_after:
+            await serve_app(runtime, settings, lambda: say_where(settings))
+
+    run(work)
+
+
+@app.command()
+def close(
+    label: Annotated[str, typer.Argument(help="The period, such as 2017-03.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Close a settlement period: audit, statements, certificate."""
+    from api.settling import close_and_describe, print_closed
+
+    closed = run(lambda runtime: close_and_describe(runtime, label))
+    if as_json:
+        print_json(closed)
+    else:
+        print_closed(closed)
+
+
+@app.command()
+def verify(as_json: JsonFlag = False) -> None:
+    """Re-run every invariant over the live data; exit status 1 when one fails."""
+    from api.settling import verify_and_describe
+
+    report = run(verify_and_describe)
+    if as_json:
+        print_json(report)
+    else:
+        for check in report["checks"]:
+            typer.echo(f"{check['number']:>2} {'holds' if check['holds'] else 'FAILS'}  {check['name']}: {check['detail']}")
+    if not report["holds"]:
+        raise typer.Exit(1)
+
+
+@client_app.command(name="create")
+def create_client(
+    scopes: Annotated[str, typer.Option(help="Scopes, separated by spaces.")],
+    partner: Annotated[str | None, typer.Option(help="Code of the partner that the client belongs to.")] = None,
+    operator: Annotated[bool, typer.Option("--operator", help="The client belongs to the operator.")] = False,
+    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a client; its secret is shown once."""
+    from api.oauth.clients import create_client as create
+
+    made = run(
+        lambda runtime: create(
+            runtime.database, runtime.clock, partner_code=partner, operator=operator, scopes=scopes.split(), name=name
+        )
+    )
+    if as_json:
+        print_json({"client_id": made.client_id, "client_secret": made.client_secret})
+    else:
+        typer.echo(f"client_id     {made.client_id}\nclient_secret {made.client_secret}")
+
+
+@client_app.command(name="list")
+def list_clients(as_json: JsonFlag = False) -> None:
+    """List every client, revoked ones too."""
+    from api.oauth.clients import list_clients as listed
+
+    clients = run(lambda runtime: listed(runtime.database))
+    rows = [
+        {
+            "client_id": client.client_id,
+            "name": client.name,
+            "partner": client.partner_code,
+            "scopes": list(client.scopes),
+            "created_at": client.created_at.isoformat(),
+            "revoked_at": None if client.revoked_at is None else client.revoked_at.isoformat(),
+        }
+        for client in clients
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("client_id", "name", "partner", "scopes", "state")
+    for row in rows:
+        state = "revoked" if row["revoked_at"] else "in use"
+        table.add_row(str(row["client_id"]), str(row["name"]), str(row["partner"] or "operator"), " ".join(row["scopes"] or ()), state)
+    Console().print(table)
+
+
+@client_app.command(name="revoke")
+def revoke_client(client_id: Annotated[str, typer.Argument(help="The client's id.")]) -> None:
+    """Revoke a client and its tokens at once, in every running process."""
+    from api.oauth.clients import revoke_client as revoke
+
+    if not run(lambda runtime: revoke(runtime.database, runtime.clock, client_id)):
+        raise ConfigurationError(f"there is no client {client_id}")
+    typer.echo(f"{client_id} is revoked")
+
+
+@schema_app.command(name="print")
+def print_schema() -> None:
+    """Print the GraphQL schema, sorted, as the snapshot has it."""
+    from api.graphql.schema import printed_schema
+
+    typer.echo(printed_schema(), nl=False)
+
+
+@schema_app.command(name="diff")
+def diff_schema(base: Annotated[Path, typer.Argument(help="An older schema file.")]) -> None:
+    """Compare the served schema with a file; exit status 1 for a breaking change."""
+    from api.graphql.schema import printed_schema, schema_changes
+
+    breaking, dangerous = schema_changes(read_text(base), printed_schema())
+    for change in dangerous:
+        typer.echo(f"dangerous: {change}")
+    for change in breaking:
+        typer.echo(f"breaking: {change}")
+    if breaking:
+        raise typer.Exit(1)

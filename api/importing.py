@@ -1,0 +1,152 @@
+"""Loading: a bulk file, or the demo's rows, through the real posting path, with progress and a reject file."""
+
+import csv
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from api.bulk import REJECT_HEADER, Importer, Row, Summary, read_rows
+from api.demo.data import COALITION_FILE, LAST_DAY, demo_rows
+from api.graphql.ids import IdCodec, load_installation_secret
+from api.runtime import Runtime
+from api.settling import DEMO_CLOSE_KEY
+from domain.commands import Refusal
+from domain.errors import InputFileError, LedgerFault
+from domain.periods import local_midnight, period_containing, period_span
+from domain.queue import PostingQueue
+from partners.apply import apply_coalition
+from partners.coalition_file import parse_coalition
+from settlement.closing import close_period
+
+STANDARD_INPUT = "-"
+
+
+async def import_bulk_file(
+    runtime: Runtime, file: str, rejects: Path | None, screen: Console, *, is_history: bool
+) -> Summary:
+    """Posts a bulk file. ``is_history``: book rows into the periods in which they occurred.
+
+    Raises InputFileError for a file that cannot be read; rows that cannot be posted go to the reject file.
+    """
+    await runtime.programme_configuration()
+    if file == STANDARD_INPUT:
+        return await _import(runtime, sys.stdin, rejects or Path("rejects.csv"), screen, is_history=is_history)
+    path = Path(file)
+    try:
+        source = path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise InputFileError(f"{file} cannot be read: {error}") from error
+    with source:
+        target = rejects or path.with_name(f"{path.name}.rejects.csv")
+        return await _import(runtime, source, target, screen, is_history=is_history)
+
+
+async def _import(
+    runtime: Runtime, source: TextIO, rejects: Path, screen: Console, *, is_history: bool
+) -> Summary:
+    with _RejectFile(rejects) as reject_file:
+        async with _importer(runtime, reject_file.write, is_history=is_history) as importer:
+            with _progress(screen) as progress:
+                task = progress.add_task("rows posted", total=None)
+                summary = await importer.run(
+                    read_rows(source), lambda _: progress.update(task, completed=importer.summary.rows)
+                )
+    if summary.rejected:
+        screen.print(f"{sum(summary.rejected.values())} rows rejected, see {rejects}", markup=False, highlight=False)
+    return summary
+
+
+@asynccontextmanager
+async def _importer(
+    runtime: Runtime, reject: Callable[[Row, Refusal], None], *, is_history: bool
+) -> AsyncIterator[Importer]:
+    configuration = await runtime.programme_configuration()
+    ids = IdCodec(await load_installation_secret(runtime.database))
+    queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, is_history=is_history)
+    queue.start()
+    try:
+        yield Importer(queue, configuration, ids, reject)
+    finally:
+        await queue.stop()
+
+
+class _RejectFile:
+    """Rejected rows with line number, code and message; the file appears with the first one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "_RejectFile":
+        # What an earlier run rejected must not look like this run's.
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, row: Row, refusal: Refusal) -> None:
+        """Adds one row."""
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8", newline="")
+            csv.writer(self._file).writerow(REJECT_HEADER)
+        csv.writer(self._file).writerow([row.line, refusal.code, refusal.message, *row.values])
+
+
+def _progress(screen: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+        transient=not screen.is_terminal,
+    )
+
+
+async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bool) -> None:
+    """Applies the demo coalition, posts its purchases, and closes every ended month loaded but the most recent.
+
+    Raises LedgerFault when a row is refused: the demo's rows are ours.
+    """
+    parsed = parse_coalition(COALITION_FILE.read_text(encoding="utf-8"))
+    await apply_coalition(runtime.database, parsed, clock=runtime.clock)
+    configuration = await runtime.programme_configuration()
+    zone = configuration.programme.zone
+    now = runtime.clock()
+    refused: list[str] = []
+
+    def reject(row: Row, refusal: Refusal) -> None:
+        refused.append(f"{row.values[1]}: {refusal.code}")
+
+    with _progress(screen) as progress:
+        task = progress.add_task(f"demo: {months} months of real purchases", total=None)
+        rows: Iterable[Row] = (
+            Row(number, row) for number, row in enumerate(demo_rows(now, months, zone, as_is=as_is), 2)
+        )
+        async with _importer(runtime, reject, is_history=True) as importer:
+            summary = await importer.run(rows, lambda _: progress.update(task, completed=importer.summary.rows))
+    if refused:
+        raise LedgerFault(f"{len(refused)} rows of the demo were refused, first {refused[0]}")
+    screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False)
+    last = now if not as_is else local_midnight(LAST_DAY, zone)
+    await _close_ended(runtime, months, last, screen)
+
+
+async def _close_ended(runtime: Runtime, months: int, last: datetime, screen: Console) -> None:
+    zone = (await runtime.programme_configuration()).programme.zone
+    newest = period_containing(last, zone)
+    loaded = [period_span(newest - back, zone) for back in reversed(range(months + 1))]
+    first = await first_period_id(runtime)
+    ended = [span for span in loaded if span.closes_at <= runtime.clock() and span.id >= first]
+    for span in ended[:-1]:
+        closed = await close_period(runtime.database, runtime.clock, span.label, f"{DEMO_CLOSE_KEY}{span.label}")
+        screen.print(f"demo: {span.label} closed, certificate {closed.certificate_sha256.hex()[:16]}…", highlight=False)
