@@ -147,6 +147,14 @@ async def test_a_bad_token_is_not_remembered(bench: Bench) -> None:
     assert await bench.authenticator.verify(TOKEN) is not None
 
 
+async def test_a_token_ends_with_its_client(bench: Bench) -> None:
+    """Also one that was issued while the client was being revoked, which revoked no such token."""
+    client = await bench.shop.client("points:earn")
+    token = await bench.shop.token(client)
+    await bench.execute("UPDATE oauth_client SET revoked_at = :now", now=START)
+    assert await bench.authenticator.verify(token) is None
+
+
 async def test_a_token_ends_exactly_at_fifteen_minutes_even_in_the_cache(bench: Bench) -> None:
     token = await bench.shop.token(await bench.shop.client("points:earn"))
     bench.shop.now = START + timedelta(minutes=15) - timedelta(microseconds=1)
@@ -188,8 +196,10 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def listening(bench: Bench, authenticator: Authenticator) -> AsyncIterator[RevocationListener]:
-    listener = RevocationListener(bench.shop.database, authenticator, retry_seconds=0.05)
+async def listening(
+    bench: Bench, authenticator: Authenticator, retry_seconds: float = 0.05
+) -> AsyncIterator[RevocationListener]:
+    listener = RevocationListener(bench.shop.database, authenticator, retry_seconds)
     listener.start()
     async with asyncio.timeout(20):
         await listener.listening.wait()
@@ -233,16 +243,37 @@ async def test_a_revoked_client_is_dropped_by_notification(bench: Bench) -> None
         await until(lambda: not bench.authenticator._cache)
 
 
-async def test_a_lost_connection_empties_the_cache_and_is_replaced(
+KILL_LISTENERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'coalition_revoked' AND datname = current_database()"
+)
+
+
+async def test_a_lost_connection_empties_the_cache_at_once(
     bench: Bench, tamper: Callable[[str], Awaitable[None]]
 ) -> None:
+    token = await bench.shop.token(await bench.shop.client("points:earn"))
+    async with listening(bench, bench.authenticator, retry_seconds=3600) as listener:
+        assert await bench.authenticator.verify(token) is not None
+        await tamper(KILL_LISTENERS)
+        await until(lambda: not bench.authenticator._cache)
+        assert not listener.listening.is_set()
+
+
+async def test_what_was_remembered_before_listening_is_forgotten(bench: Bench) -> None:
+    token = await bench.shop.token(await bench.shop.client("points:earn"))
+    assert await bench.authenticator.verify(token) is not None
+    async with listening(bench, bench.authenticator):
+        assert bench.authenticator._cache == {}
+
+
+async def test_a_lost_connection_is_replaced(bench: Bench, tamper: Callable[[str], Awaitable[None]]) -> None:
     client = await bench.shop.client("points:earn")
     token = await bench.shop.token(client)
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'coalition_revoked'"
     async with listening(bench, bench.authenticator) as listener:
         for _ in range(2):
             assert await bench.authenticator.verify(token) is not None
-            await tamper(f"{kill} AND datname = current_database()")
+            await tamper(KILL_LISTENERS)
             await until(lambda: not bench.authenticator._cache)
             async with asyncio.timeout(20):
                 await listener.listening.wait()
@@ -252,7 +283,7 @@ async def test_a_lost_connection_empties_the_cache_and_is_replaced(
         assert await bench.authenticator.verify(token) is None
 
 
-async def test_the_listener_runs_as_the_posting_role_and_leaves_nothing_behind(bench: Bench) -> None:
+async def test_the_listener_holds_one_connection_and_leaves_nothing_behind(bench: Bench) -> None:
     sql = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE application_name = 'coalition_revoked' AND datname = current_database()"
