@@ -89,7 +89,8 @@ MEMBERS_BY_IDENTIFIER_SQL = text(
     " JOIN unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS wanted (kind, value)"
     " ON i.kind = wanted.kind AND i.value = wanted.value"
 )
-MEMBERS_BY_ID_SQL = text(f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE m.id = ANY(:ids)")
+MEMBERS_SQL = f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE true"  # noqa: S608 (constants of this module)
+MEMBERS_BY_ID_SQL = text(f"{MEMBERS_SQL} AND m.id = ANY(:ids)")
 MEMBER_CONDITIONS = {
     "dealt_with": "EXISTS (SELECT FROM command AS c WHERE c.account_id = m.account_id AND c.partner_id = :dealt_with)",
     "before": "m.id < :before",
@@ -138,7 +139,7 @@ async def members_page(
     connection: AsyncConnection, conditions: Mapping[str, Any], limit: int, now: datetime
 ) -> list[MemberRow]:
     """Members that meet the conditions (names of MEMBER_CONDITIONS), latest id first."""
-    query = _page_query(f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE true", "m.id", "MEMBER", *conditions)
+    query = _page_query(MEMBERS_SQL, "m.id", "MEMBER", *conditions)
     rows = await connection.execute(query, {**conditions, "limit": limit, "now": now})
     return [_member(row) for row in rows]
 
@@ -165,7 +166,7 @@ COMMAND_COLUMNS_SQL = """
     c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id,
     (SELECT coalesce(sum(t.points), 0)::bigint FROM transaction AS t WHERE t.command_id = c.id)
 """
-TRANSACTIONS_SQL = f"SELECT {COMMAND_COLUMNS_SQL} FROM command AS c WHERE c.kind <> 'ENROLL'"
+TRANSACTIONS_SQL = f"SELECT {COMMAND_COLUMNS_SQL} FROM command AS c WHERE c.kind <> 'ENROLL'"  # noqa: S608 (constants of this module)
 TRANSACTIONS_BY_ID_SQL = text(f"{TRANSACTIONS_SQL} AND c.id = ANY(:ids)")
 TRANSACTION_CONDITIONS = {
     # Row-level security says the same of a partner's reads; said here, it can use an index.
@@ -198,7 +199,8 @@ LINE_COMMANDS_SQL = text(
 )
 MOVEMENTS_SQL = text(
     """
-    SELECT t.account_id, t.id, t.command_id, t.kind, t.partner_id, t.party_id, t.funder_id, t.points, t.shortfall_points,
+    SELECT t.account_id, t.id, t.command_id, t.kind, t.partner_id, t.party_id, t.funder_id, t.points,
+           t.shortfall_points,
            t.issue_value_micro, t.service_fee_micro, t.reimbursement_micro, t.breakage_share_micro, t.pool_value_micro,
            r.code
       FROM transaction AS t LEFT JOIN earn_rule AS r ON r.id = t.rule_id
@@ -224,9 +226,7 @@ def _command(row: Sequence[Any]) -> CommandRow:
     return CommandRow(row[0], row[1], row[2], CommandKind(row[3]), *row[4:])
 
 
-async def transactions_page(
-    connection: AsyncConnection, conditions: Mapping[str, Any], limit: int
-) -> list[CommandRow]:
+async def transactions_page(connection: AsyncConnection, conditions: Mapping[str, Any], limit: int) -> list[CommandRow]:
     """Commands but enrolments that meet the conditions (names of TRANSACTION_CONDITIONS), latest id first."""
     query = _page_query(TRANSACTIONS_SQL, "c.id", "TRANSACTION", *conditions)
     return [_command(row) for row in await connection.execute(query, {**conditions, "limit": limit})]
@@ -280,7 +280,8 @@ STORES_SQL = text(
 )
 BUDGET_WINDOWS_SQL = text(
     """
-    SELECT plan.partner_id, coalesce(b.limit_micro, plan.limit_micro), coalesce(b.overdraft_micro, plan.overdraft_micro),
+    SELECT plan.partner_id, coalesce(b.limit_micro, plan.limit_micro),
+           coalesce(b.overdraft_micro, plan.overdraft_micro),
            coalesce(b.consumed_micro, 0), coalesce(b.reserved_micro, 0), b.alerted_at
       FROM budget_plan AS plan
       LEFT JOIN budget AS b

@@ -1,0 +1,23 @@
+"""Every limit of the API, in one place: the view enforces them and ``viewer`` tells them."""
+
+BODY_BYTES_MAX = 2 * 1024 * 1024
+"""Room for earnMany's 500 purchases with some twenty basket lines each."""
+
+QUERY_STRING_BYTES_MAX = 16 * 1024
+
+TOKENS_MAX = 4_000
+"""Tokens of one document."""
+
+DEPTH_MAX = 16
+"""Levels of selections; the common introspection query has fifteen."""
+
+COST_MAX = 50_000
+"""Fields that may be resolved: each counts once per item of every list around it."""
+
+LIST_ITEMS = 5
+"""How many items a list without page size is taken to have."""
+
+PAGE_DEFAULT = 20
+PAGE_MAX = 100
+
+EARN_MANY_MAX = 500

@@ -1,0 +1,236 @@
+"""Batching of reads: per request by key, and for members' balances across requests.
+
+A loader gathers what one tick of the event loop asks for and reads it in one statement of its own short transaction,
+so the number of statements of a document does not grow with its pages.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry.dataloader import DataLoader
+
+from domain import reading
+from domain.commands import BudgetView, CommandRow
+from domain.database import Database
+from domain.periods import Clock
+from domain.terms import Partner, Store
+from settlement import reading as settled
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Missing = TypeVar("Missing")
+
+MEMBER_BATCH_MAX = 500
+
+MemberKey = int | tuple[str, str]
+"""A member's id, or a normalised identifier (kind, value)."""
+
+
+class MemberReader:
+    """Reads members with their balances for all requests of the process: what arrives while a read is in flight
+    forms the next one, as in the posting queue. Members belong to no partner; resolvers decide what shows of them.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._waiting: dict[MemberKey, asyncio.Future[reading.MemberRow | None]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    async def find(self, key: MemberKey) -> reading.MemberRow | None:
+        """The member as of now, or None. Never answered by a read that began before this call."""
+        future = self._waiting.get(key)
+        if future is None:
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._read_all(), name="member reader")
+        # Shared with other requests: one that goes away must not cancel it for them.
+        return await asyncio.shield(future)
+
+    async def _read_all(self) -> None:
+        while self._waiting:
+            batch = dict(islice(self._waiting.items(), MEMBER_BATCH_MAX))
+            for key in batch:
+                del self._waiting[key]
+            try:
+                found = await self._read(list(batch))
+            except Exception as error:  # noqa: BLE001 (whatever it was belongs to those who asked, not to this task)
+                for future in batch.values():
+                    future.set_exception(error)
+                    future.exception()  # those who asked may have gone: nobody needs to hear of it then
+            else:
+                for key, future in batch.items():
+                    future.set_result(found.get(key))
+        self._reader = None
+
+    async def _read(self, keys: Sequence[MemberKey]) -> Mapping[MemberKey, reading.MemberRow]:
+        identifiers = [key for key in keys if not isinstance(key, int)]
+        ids = [key for key in keys if isinstance(key, int)]
+        found: dict[MemberKey, reading.MemberRow] = {}
+        now = self._clock()
+        async with self._database.reading(reading.NOBODY_ID) as connection:
+            if identifiers:
+                found |= dict((await reading.members_by_identifier(connection, identifiers, now)).items())
+            if ids:
+                found |= dict((await reading.members_by_id(connection, ids, now)).items())
+        return found
+
+
+class LinePage(NamedTuple):
+    """One page of a statement line's transactions: whose line of which period, and where the page begins."""
+
+    period_id: int
+    party_id: int
+    movement_kind: str
+    before: int
+    limit: int
+
+
+class Loaders:
+    """The loaders of one request, made when first used; what they read is the viewer's by row-level security."""
+
+    def __init__(self, database: Database, members: MemberReader, clock: Clock, viewer_id: int) -> None:
+        self._database = database
+        self._viewer_id = viewer_id
+        self._clock = clock
+        self.members = members
+
+    def batched(
+        self,
+        read: Callable[[AsyncConnection, Sequence[Key]], Awaitable[Mapping[Key, Value]]],
+        missing: Callable[[], Missing],
+    ) -> DataLoader[Key, Value | Missing]:
+        """A loader over a batch read; keys that it does not find give ``missing()``."""
+
+        async def load(keys: list[Key]) -> list[Value | Missing]:
+            async with self._database.reading(self._viewer_id) as connection:
+                found = await read(connection, keys)
+            return [found[key] if key in found else missing() for key in keys]
+
+        return DataLoader(load_fn=load)
+
+    @cached_property
+    def partners(self) -> DataLoader[int, Partner | None]:
+        """Partners by id."""
+        return self.batched(reading.partners_by_id, _none)
+
+    @cached_property
+    def stores(self) -> DataLoader[int, Store | None]:
+        """Stores by id."""
+
+        async def read(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, Store]:
+            return {store.id: store for store in await reading.stores_of(connection, ids=ids)}
+
+        return self.batched(read, _none)
+
+    @cached_property
+    def stores_of_partner(self) -> DataLoader[int, list[Store]]:
+        """Stores by partner id."""
+
+        async def read(connection: AsyncConnection, partners: Sequence[int]) -> dict[int, list[Store]]:
+            found: dict[int, list[Store]] = {}
+            for store in await reading.stores_of(connection, partners=partners):
+                found.setdefault(store.partner_id, []).append(store)
+            return found
+
+        return self.batched(read, list)
+
+    @cached_property
+    def budgets(self) -> DataLoader[tuple[int, date, int], BudgetView | None]:
+        """Budget windows by partner id, local day and period id; a request asks for one day only."""
+
+        async def read(
+            connection: AsyncConnection, keys: Sequence[tuple[int, date, int]]
+        ) -> dict[tuple[int, date, int], BudgetView]:
+            _, day, period_id = keys[0]
+            partner_ids = [partner_id for partner_id, _, _ in keys]
+            found = await reading.budget_windows(connection, partner_ids, day, period_id)
+            return {(partner_id, day, period_id): view for partner_id, view in found.items()}
+
+        return self.batched(read, _none)
+
+    @cached_property
+    def identifiers(self) -> DataLoader[int, list[tuple[str, str]]]:
+        """Every identifier (kind, value) by member id: for the operator."""
+        return self.batched(lambda connection, ids: reading.identifiers_of(connection, ids, None), list)
+
+    @cached_property
+    def own_identifiers(self) -> DataLoader[int, list[tuple[str, str]]]:
+        """Identifiers by member id that the viewer itself supplied."""
+        viewer_id = self._viewer_id
+        return self.batched(lambda connection, ids: reading.identifiers_of(connection, ids, viewer_id), list)
+
+    @cached_property
+    def expiries(self) -> DataLoader[int, reading.Expiry | None]:
+        """Next expiry by account id."""
+        return self.batched(lambda connection, ids: reading.next_expiries(connection, ids, self._clock()), _none)
+
+    @cached_property
+    def transactions(self) -> DataLoader[int, CommandRow | None]:
+        """Commands by id, as far as the viewer may see them."""
+        return self.batched(reading.transactions_by_id, _none)
+
+    @cached_property
+    def movements(self) -> DataLoader[int, list[reading.MovementRow]]:
+        """Movements by command id."""
+        return self.batched(reading.movements_of, list)
+
+    @cached_property
+    def lot_uses(self) -> DataLoader[int, list[reading.LotUseRow]]:
+        """Lot uses by movement id."""
+        return self.batched(reading.lot_uses_of, list)
+
+    def gathered(
+        self, read: Callable[[Database, int, list[Key]], Awaitable[Mapping[Key, Value]]]
+    ) -> DataLoader[Key, Value]:
+        """A loader over a batch read of the settlement, which opens its own transaction and answers every key."""
+
+        async def load(keys: list[Key]) -> list[Value]:
+            found = await read(self._database, self._viewer_id, keys)
+            return [found[key] for key in keys]
+
+        return DataLoader(load_fn=load)
+
+    @cached_property
+    def statements(self) -> DataLoader[int, list[settled.SettlementStatement]]:
+        """Statements by period id, as far as the viewer may see them."""
+        return self.gathered(settled.statements_of_periods)
+
+    @cached_property
+    def statement_lines(self) -> DataLoader[settled.StatementKey, list[settled.StatementLine]]:
+        """Lines by statement."""
+        return self.gathered(settled.lines_of_statements)
+
+    @cached_property
+    def statement_budgets(self) -> DataLoader[settled.StatementKey, list[settled.BudgetUse]]:
+        """Budget windows by the statement whose entries drew on them."""
+        return self.gathered(settled.budgets_of_statements)
+
+    @cached_property
+    def period_figures(self) -> DataLoader[int, settled.PeriodFigures]:
+        """The coalition's figures by period id; only an operator's scopes lead here."""
+        return self.gathered(lambda database, _, ids: settled.period_figures(database, ids))
+
+    @cached_property
+    def line_pages(self) -> DataLoader[LinePage, list[int]]:
+        """Command ids of a page of a statement line's transactions."""
+
+        async def read(connection: AsyncConnection, pages: Sequence[LinePage]) -> dict[LinePage, list[int]]:
+            found: dict[LinePage, list[int]] = {}
+            # Lines of one field share before and limit; only another alias with other arguments adds a statement.
+            for before, limit in dict.fromkeys((page.before, page.limit) for page in pages):
+                group = [page for page in pages if (page.before, page.limit) == (before, limit)]
+                lines = [page[:3] for page in group]
+                found.update(zip(group, await reading.line_commands(connection, lines, before, limit), strict=True))
+            return found
+
+        return self.batched(read, list)
+
+
+def _none() -> None:
+    return None

@@ -1,0 +1,126 @@
+"""Money, pages and the refusal: the small types that every noun uses."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Generic, TypeVar
+
+import strawberry
+
+from api.graphql.context import Context, Info, bad_input
+from api.graphql.fields import described_field
+from domain import commands
+from domain.terms import Programme
+from domain.values import decimal_from_micro, decimal_from_minor
+
+NodeType = TypeVar("NodeType")
+
+
+@strawberry.type(description="An amount of money.")
+class Money:
+    """An amount in the programme's currency."""
+
+    amount: Decimal = strawberry.field(
+        description="The amount in whole units of the currency; billed amounts have the currency's decimals, exact"
+        " ones six."
+    )
+    currency: str = strawberry.field(description="ISO 4217 code; one deployment has one currency.")
+
+
+@strawberry.input(description="An amount of money that you send.")
+class MoneyInput:
+    """An amount as a till sends it; checked when the command is decided."""
+
+    amount: Decimal = strawberry.field(
+        description="The amount in whole units of the currency, zero or more, with no more decimals than the currency"
+        " has (else AMOUNT_INVALID)."
+    )
+    currency: str = strawberry.field(
+        description="ISO 4217 code; must be the programme's currency (else CURRENCY_MISMATCH)."
+    )
+
+    def as_amount(self) -> commands.Amount:
+        """The domain's value of it."""
+        return commands.Amount(self.amount, self.currency)
+
+
+def money_from_minor(minor: int, programme: Programme) -> Money:
+    """Money of an amount in minor units, with the currency's decimals."""
+    return Money(amount=decimal_from_minor(minor, programme.currency_digits), currency=programme.currency)
+
+
+def money_from_micro(micro: int, programme: Programme) -> Money:
+    """Money of an exact amount, with six decimals."""
+    return Money(amount=decimal_from_micro(micro), currency=programme.currency)
+
+
+@strawberry.interface(description="Anything that can be read again by its id alone.")
+class Node:
+    """Relay's interface; every type of it resolves its own id."""
+
+    @described_field("Opaque id; a member's or transaction's differs per partner. Keep it as it is.")
+    def id(self, info: Info) -> strawberry.ID:
+        """The id under which the viewer knows the thing."""
+        raise NotImplementedError
+
+
+@strawberry.type(description="Where a page ends and whether there is more.")
+class PageInfo:
+    """Relay's page info, for reading forwards."""
+
+    has_next_page: bool = strawberry.field(description="Whether further items follow this page.")
+    end_cursor: str | None = strawberry.field(
+        description="Pass it as after to read the next page; null when the page is empty."
+    )
+
+
+@strawberry.type(description="One item of a page.")
+class Edge(Generic[NodeType]):
+    """An item with the cursor after which the next page begins."""
+
+    cursor: str = strawberry.field(description="Pass it as after to read what follows this item.")
+    node: NodeType = strawberry.field(description="The item.")
+
+
+@strawberry.type(description="One page of a list.")
+class Connection(Generic[NodeType]):
+    """A page of a list, read forwards by keyset cursors."""
+
+    edges: list[Edge[NodeType]] = strawberry.field(description="The items with their cursors.")
+    nodes: list[NodeType] = strawberry.field(description="The items alone.")
+    page_info: PageInfo = strawberry.field(description="Where the page ends and whether there is more.")
+
+
+def cursor_key(context: Context, kind: str, after: str | None) -> int | None:
+    """The key in a cursor of that kind; None without a cursor. Raises BAD_USER_INPUT for any other text."""
+    if after is None:
+        return None
+    numbers = context.services.ids.decode(context.viewer_id, f"{kind}Cursor", after)
+    if numbers is None or len(numbers) != 1:
+        raise bad_input("after must be a cursor of this list, as pageInfo.endCursor gave it to you", "after")
+    return numbers[0]
+
+
+def connection_of(
+    context: Context, kind: str, size: int, found: Sequence[tuple[int, NodeType]]
+) -> Connection[NodeType]:
+    """A page of at most ``size`` of what was found (one more tells that there is a next page), as (key, node)."""
+    page = found[:size]
+    edges = [
+        Edge(cursor=context.services.ids.encode(context.viewer_id, f"{kind}Cursor", key), node=node)
+        for key, node in page
+    ]
+    return Connection(
+        edges=edges,
+        nodes=[node for _, node in page],
+        page_info=PageInfo(has_next_page=len(found) > size, end_cursor=edges[-1].cursor if edges else None),
+    )
+
+
+First = Annotated[
+    int | None,
+    strawberry.argument(description="Items per page, 1 to 100; 20 when left out. Else error BAD_USER_INPUT."),
+]
+After = Annotated[
+    str | None,
+    strawberry.argument(description="Cursor after which the page begins; leave it out for the first page."),
+]

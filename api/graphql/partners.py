@@ -1,0 +1,176 @@
+"""Partners, their stores and the budget window of the moment."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import strawberry
+
+from api.graphql.context import Context, Info, bad_input, page_size
+from api.graphql.fields import described_enum, described_field, guarded_field
+from api.graphql.ids import plain_id, plain_number
+from api.graphql.money import (
+    After,
+    Connection,
+    First,
+    Money,
+    Node,
+    connection_of,
+    cursor_key,
+    money_from_micro,
+)
+from domain import reading, terms
+from domain.commands import BudgetView
+from domain.periods import local_date, period_containing
+from domain.values import OPERATOR_ID
+
+
+class PartnerState(StrEnum):
+    """Whether a partner takes part."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+
+
+described_enum(
+    PartnerState,
+    "Whether a partner takes part in the coalition.",
+    {
+        "ACTIVE": "The partner issues and takes points.",
+        "SUSPENDED": "The partner can do neither (PARTNER_SUSPENDED); it is still settled.",
+    },
+)
+
+
+@strawberry.type(description="A place of a partner, or its web shop.")
+class Store:
+    """A store of the configuration."""
+
+    store_id: strawberry.Private[int]
+    code: str = strawberry.field(description="The store's code, unique within its partner.")
+    name: str = strawberry.field(description="The store's name.")
+
+    @described_field("Opaque id, for storeId of inputs.")
+    def id(self) -> strawberry.ID:
+        """The store's id."""
+        return strawberry.ID(plain_id("Store", self.store_id))
+
+
+@strawberry.type(
+    description="Use of a budget window: available = limit (and approved overdraft) - consumed - reserved."
+)
+class BudgetStatus:
+    """One window of a partner's marketing budget; amounts are exact, with six decimals."""
+
+    limit: Money = strawberry.field(description="What the window may spend, without approved overdraft.")
+    reserved: Money = strawberry.field(description="Set aside for awards that are not confirmed yet.")
+    consumed: Money = strawberry.field(
+        description="Charged for awards so far, credits of returned goods taken off: issue price and service fee."
+    )
+    available: Money = strawberry.field(description="What may still be spent; approved overdraft included.")
+
+
+def budget_status(context: Context, view: BudgetView) -> BudgetStatus:
+    """The schema's value of a budget window."""
+    programme = context.programme
+    return BudgetStatus(
+        limit=money_from_micro(view.limit_micro, programme),
+        reserved=money_from_micro(view.reserved_micro, programme),
+        consumed=money_from_micro(view.consumed_micro, programme),
+        available=money_from_micro(view.available_micro, programme),
+    )
+
+
+@strawberry.type(description='A merchant of the coalition. The operator appears as the partner with code "operator".')
+class Partner(Node):
+    """A partner of the configuration."""
+
+    partner_id: strawberry.Private[int]
+    code: str = strawberry.field(description="The partner's code, unique in the coalition.")
+    name: str = strawberry.field(description="The partner's name.")
+    category: str = strawberry.field(description="The kind of business.")
+    state: PartnerState = strawberry.field(description="Whether the partner takes part.")
+
+    @described_field("Opaque id of the partner, the same for every viewer.")
+    def id(self, info: Info) -> strawberry.ID:  # noqa: ARG002 (ids of other types need it)
+        """The partner's id."""
+        return strawberry.ID(plain_id("Partner", self.partner_id))
+
+    @described_field("The partner's stores, by code.")
+    async def stores(self, info: Info) -> list[Store]:
+        """Every store of the partner."""
+        found = await info.context.loaders.stores_of_partner.load(self.partner_id)
+        return [Store(store_id=store.id, code=store.code, name=store.name) for store in found]
+
+    @guarded_field(
+        "Partner.budget",
+        "The budget window of this moment; null without one, and for any partner but your own.",
+    )
+    async def budget(self, info: Info) -> BudgetStatus | None:
+        """The window that an award of now would draw on."""
+        context = info.context
+        if not context.may_see(self.partner_id) or context.services.configuration.held is None:
+            return None
+        now, zone = context.services.clock(), context.programme.zone
+        key = (self.partner_id, local_date(now, zone), period_containing(now, zone))
+        view = await context.loaders.budgets.load(key)
+        return None if view is None else budget_status(context, view)
+
+
+OPERATOR = Partner(
+    partner_id=OPERATOR_ID, code="operator", name="Operator", category="operator", state=PartnerState.ACTIVE
+)
+"""The operator where a funder or party is shown."""
+
+
+def partner_node(row: terms.Partner) -> Partner:
+    """The schema's value of a partner."""
+    return Partner(
+        partner_id=row.id, code=row.code, name=row.name, category=row.category, state=PartnerState(row.state)
+    )
+
+
+async def partner_by_id(context: Context, partner_id: int) -> Partner | None:
+    """A partner, or the operator for 0."""
+    if partner_id == OPERATOR_ID:
+        return OPERATOR
+    row = await context.loaders.partners.load(partner_id)
+    return None if row is None else partner_node(row)
+
+
+async def known_partner(context: Context, partner_id: int) -> Partner:
+    """The partner of a stored row, which always exists."""
+    found = await partner_by_id(context, partner_id)
+    assert found is not None
+    return found
+
+
+@strawberry.type
+class PartnerQueries:
+    """Query fields about partners."""
+
+    @guarded_field("Query.partner", "A partner by id or by code; your own when you name neither. Null when unknown.")
+    async def partner(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID | None, strawberry.argument(description="The partner's id.")] = None,
+        code: Annotated[str | None, strawberry.argument(description="The partner's code.")] = None,
+    ) -> Partner | None:
+        """One partner."""
+        context = info.context
+        if id is not None and code is not None:
+            raise bad_input("name the partner by id or by code, not both", "code")
+        if code is not None:
+            async with context.services.database.reading(context.viewer_id) as connection:
+                row = await reading.partner_by_code(connection, code)
+            return None if row is None else partner_node(row)
+        partner_id = context.viewer_id if id is None else plain_number("Partner", id)
+        return None if partner_id is None else await partner_by_id(context, partner_id)
+
+    @guarded_field("Query.partners", "All partners of the coalition, in the order in which they joined.")
+    async def partners(self, info: Info, first: First = None, after: After = None) -> Connection[Partner]:
+        """A page of partners."""
+        context, size = info.context, page_size(first)
+        key = cursor_key(context, "Partner", after)
+        async with context.services.database.reading(context.viewer_id) as connection:
+            rows = await reading.partners_page(connection, 0 if key is None else key, size + 1)
+        return connection_of(context, "Partner", size, [(row.id, partner_node(row)) for row in rows])

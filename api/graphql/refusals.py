@@ -1,0 +1,70 @@
+"""Refusals: commands that were not done, as data of the schema."""
+
+import strawberry
+
+from api.graphql.fields import described_enum
+from domain import commands
+from domain.errors import RefusalCode, Refused
+
+described_enum(
+    RefusalCode,
+    "Why a command was refused. A code never changes its meaning; new ones may come, so keep a default branch.",
+    {
+        "MEMBER_NOT_FOUND": "No member has this id or identifier, or it does not parse. Enroll first, or ask again.",
+        "MEMBER_CLOSED": "The member's account is closed.",
+        "INSUFFICIENT_POINTS": "The member has fewer points than that. Ask for the balance and burn less.",
+        "BUDGET_EXHAUSTED": "The partner's budget does not cover the award. Raise it, then send the same key again.",
+        "PARTNER_SUSPENDED": "The partner can neither issue nor take points. Ask the operator.",
+        "STORE_NOT_FOUND": "The partner has no such store. Check storeId or storeCode.",
+        "IDEMPOTENCY_CONFLICT": "This key was used before with other input. Use a new key for a new command.",
+        "DUPLICATE_REFERENCE": "This reference was used before for the same kind and store.",
+        "TRANSACTION_NOT_FOUND": "None of your own transactions is meant by that.",
+        "AMBIGUOUS_REFERENCE": "The reference means more than one transaction. Add kind and store, or use the id.",
+        "ALREADY_REVERSED": "Nothing is left to reverse.",
+        "EXCEEDS_ORIGINAL": "More would be reversed than is left of the original.",
+        "HOLD_EXPIRED": "The authorization timed out; its points are free again.",
+        "HOLD_RESOLVED": "The authorization was captured or voided before.",
+        "OCCURRED_IN_FUTURE": "occurredAt is more than five minutes ahead. Check the till's clock and time zone.",
+        "OCCURRED_TOO_LONG_AGO": "occurredAt is further back than the programme allows.",
+        "AMOUNT_INVALID": "A sign, range or number of decimals that cannot be. field names it.",
+        "CURRENCY_MISMATCH": "Not the programme's currency.",
+        "PERIOD_NOT_ENDED": "The period is still running. Close it after its closesAt.",
+        "EARLIER_PERIOD_OPEN": "An earlier period must be closed first.",
+        "AUDIT_FAILED": "The recomputed figures differ from the running totals. Nothing was closed; ask the operator.",
+        "OVERLOADED": "Too many commands are waiting. Send the same key again in a moment.",
+        "INTERNAL_ERROR": "A fault of the platform. Send the same key again, or report the request id.",
+        "IDENTIFIER_CONFLICT": "The identifiers belong to different members.",
+        "INPUT_INVALID": "An input that cannot be stored or understood. field names it.",
+        "TERMS_MISSING": "No contract terms cover the day of occurredAt.",
+        "PERIOD_NOT_FOUND": "There is no such settlement period.",
+    },
+)
+
+
+@strawberry.type(description="A command that was not done. Nothing changed, and nothing of it is remembered.")
+class Refusal:
+    """Why a command was refused."""
+
+    code: RefusalCode = strawberry.field(description="What kept it from being done; branch on this.")
+    message: str = strawberry.field(description="The same for a person, in English.")
+    field: str | None = strawberry.field(description="The input field at fault, if one is; nested ones with dots.")
+    retryable: bool = strawberry.field(
+        description="Whether the very same command may succeed later without anybody changing anything."
+    )
+    idempotency_key: str | None = strawberry.field(description="The key of the command.")
+
+
+def refusal_of(outcome: commands.Refusal) -> Refusal:
+    """The schema's value of a refusal."""
+    return Refusal(
+        code=outcome.code,
+        message=outcome.message,
+        field=outcome.field,
+        retryable=outcome.retryable,
+        idempotency_key=outcome.key,
+    )
+
+
+def refusal_from(refused: Refused, key: str) -> Refusal:
+    """The schema's value of a refusal that was raised."""
+    return refusal_of(commands.Refusal(refused.code, refused.message, refused.field, key))

@@ -1,0 +1,88 @@
+"""Which scopes each field needs, declared once: on the schema, in its description, and in the one table of the docs.
+
+A requirement is a tuple of alternatives (any one suffices), each a tuple of scopes (all of it is needed). Fields that
+are selected inside a mutation's payload are covered by the mutation's own requirement.
+"""
+
+from collections.abc import Iterable
+
+import strawberry
+from strawberry.schema_directive import Location
+
+Requirement = tuple[tuple[str, ...], ...]
+
+
+def any_of(*scopes: str) -> Requirement:
+    """Any one of these scopes suffices."""
+    return tuple((scope,) for scope in scopes)
+
+
+READ_MEMBERS = any_of("members:read", "members:admin")
+READ_PARTNERS = any_of("partner:read", "program:read")
+READ_TRANSACTIONS = any_of("partner:read", "settlement:read", "audit:read")
+READ_SETTLEMENT = any_of("settlement:read", "settlement:operate", "audit:read")
+READ_COALITION = any_of("settlement:operate", "program:read", "audit:read")
+
+SCOPES: dict[str, Requirement] = {
+    "Query.node": any_of(
+        "members:read", "members:admin", "partner:read", "program:read", "settlement:read", "audit:read"
+    ),
+    "Query.member": READ_MEMBERS,
+    "Query.members": READ_MEMBERS,
+    "Query.partner": READ_PARTNERS,
+    "Query.partners": READ_PARTNERS,
+    "Query.transactions": READ_TRANSACTIONS,
+    "Query.quoteEarn": any_of("points:earn"),
+    "Query.quoteBurn": any_of("points:burn"),
+    "Query.settlementPeriod": READ_SETTLEMENT,
+    "Query.settlementPeriods": READ_SETTLEMENT,
+    "Query.settlementStatement": READ_SETTLEMENT,
+    "Mutation.enrollMember": any_of("members:write"),
+    "Mutation.earn": any_of("points:earn"),
+    "Mutation.earnMany": any_of("points:earn"),
+    "Mutation.burn": any_of("points:burn"),
+    "Mutation.reverse": any_of("points:reverse"),
+    "Mutation.closePeriod": any_of("settlement:operate"),
+    "Member.identifiers": READ_MEMBERS,
+    "Member.attributes": READ_MEMBERS,
+    "Member.acquiredBy": READ_MEMBERS,
+    "Partner.budget": READ_PARTNERS,
+    "Transaction.member": READ_MEMBERS,
+    "SettlementPeriod.operatorNet": READ_COALITION,
+    "SettlementPeriod.poolChange": READ_COALITION,
+    "SettlementPeriod.margin": READ_COALITION,
+}
+"""Requirement per field, as Type.field. ``Query.viewer`` is open to every valid token."""
+
+NODE_SCOPES: dict[str, Requirement] = {
+    "Member": READ_MEMBERS,
+    "Partner": READ_PARTNERS,
+    "Transaction": READ_TRANSACTIONS,
+}
+"""What ``node`` needs on top, per type that it is asked for."""
+
+
+def satisfies(requirement: Requirement, held: frozenset[str]) -> bool:
+    """Whether these scopes meet the requirement; an empty one is always met."""
+    return not requirement or any(held.issuperset(alternative) for alternative in requirement)
+
+
+def in_words(requirement: Requirement) -> str:
+    """The requirement as a person reads it: "points:earn", "members:read or members:admin"."""
+    return " or ".join(" and ".join(alternative) for alternative in requirement)
+
+
+@strawberry.schema_directive(
+    locations=[Location.FIELD_DEFINITION],
+    name="requiresScopes",
+    description="The token must hold all scopes of at least one of the inner lists, else FORBIDDEN and nothing runs.",
+)
+class RequiresScopes:
+    """The directive through which the schema shows a field's scopes."""
+
+    scopes: list[list[str]] = strawberry.directive_field(name="scopes")
+
+
+def scope_table() -> Iterable[tuple[str, str]]:
+    """Field and scopes in words, sorted by field: the table of the docs."""
+    return sorted((coordinate, in_words(requirement)) for coordinate, requirement in SCOPES.items())

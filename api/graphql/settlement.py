@@ -1,0 +1,493 @@
+"""Settlement: periods, each partner's statement with its lines, and what explains them."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+import strawberry
+
+from api.graphql.context import Context, Info, bad_input, page_size
+from api.graphql.fields import described_enum, described_field, guarded_field
+from api.graphql.ids import plain_id, plain_key, plain_number
+from api.graphql.loaders import LinePage
+from api.graphql.money import (
+    After,
+    Connection,
+    First,
+    Money,
+    connection_of,
+    cursor_key,
+    money_from_micro,
+    money_from_minor,
+)
+from api.graphql.partners import Partner, known_partner
+from api.graphql.refusals import Refusal, refusal_from
+from api.graphql.scalars import Points
+from api.graphql.transactions import Transaction
+from domain.errors import Refused
+from domain.periods import period_containing, period_span
+from domain.values import decimal_from_micro
+from settlement import closing, reading
+from settlement.invariants import Check
+
+NO_COMMAND_BEFORE = 2**63 - 1
+
+
+class PeriodState(StrEnum):
+    """Where a period is in its life."""
+
+    OPEN = "OPEN"
+    CLOSING = "CLOSING"
+    CLOSED = "CLOSED"
+
+
+described_enum(
+    PeriodState,
+    "Where a settlement period is in its life.",
+    {
+        "OPEN": "Commands are booked into it; its figures are drafts.",
+        "CLOSING": "It takes no more commands and is being audited; its figures are drafts.",
+        "CLOSED": "It never changes again.",
+    },
+)
+
+
+class StatementLineKind(StrEnum):
+    """Kind of a statement line."""
+
+    ISSUE = "ISSUE"
+    SERVICE_FEE = "SERVICE_FEE"
+    REIMBURSEMENT = "REIMBURSEMENT"
+    EARN_REVERSAL = "EARN_REVERSAL"
+    SERVICE_FEE_REFUND = "SERVICE_FEE_REFUND"
+    BURN_REVERSAL = "BURN_REVERSAL"
+    BREAKAGE_SHARE = "BREAKAGE_SHARE"
+    FIXED_FEE = "FIXED_FEE"
+    ADJUSTMENT = "ADJUSTMENT"
+    TAX = "TAX"
+    CARRIED_FORWARD = "CARRIED_FORWARD"
+
+
+described_enum(
+    StatementLineKind,
+    "What a statement line is for.",
+    {
+        "ISSUE": "Points that you awarded, at the issue price: a charge.",
+        "SERVICE_FEE": "The operator's fee for them: a charge.",
+        "REIMBURSEMENT": "Points that members burned with you: a credit.",
+        "EARN_REVERSAL": "Points taken back for returned goods, at the award's issue price: a credit.",
+        "SERVICE_FEE_REFUND": "The service fee of points taken back: a credit.",
+        "BURN_REVERSAL": "Burns that you refunded, at the burn's reimbursement: a charge.",
+        "BREAKAGE_SHARE": "Your share of the value of your points that expired: a credit.",
+        "FIXED_FEE": "The fixed fee of the period: a charge.",
+        "ADJUSTMENT": "A correction by the operator.",
+        "TAX": "Tax on the lines.",
+        "CARRIED_FORWARD": "A balance from earlier periods; shown, and no part of net.",
+    },
+)
+
+
+@strawberry.type(description="One invariant of the ledger, as checked at the close.")
+class InvariantCheck:
+    """Result of one invariant."""
+
+    number: int = strawberry.field(description="Number of the invariant, 1 to 19.")
+    name: str = strawberry.field(description="What must hold.")
+    holds: bool = strawberry.field(description="Whether it holds.")
+    detail: str = strawberry.field(
+        description="What was found; empty for a partner, since it holds figures of the coalition."
+    )
+
+
+@strawberry.type(description="What proves a close: a hash over everything in it, chained to the period before.")
+class Certificate:
+    """The certificate of a closed period."""
+
+    checked: strawberry.Private[tuple[Check, ...]]
+    sha256: str = strawberry.field(
+        description="SHA-256, in hex, over the canonical bytes of statements and position hashes, and previous."
+    )
+    previous: str | None = strawberry.field(description="sha256 of the period closed before; null for the first one.")
+
+    @described_field("Every invariant with its result.")
+    def checks(self) -> list[InvariantCheck]:
+        """The invariants by number."""
+        return [
+            InvariantCheck(number=each.number, name=each.name, holds=each.holds, detail=each.detail)
+            for each in self.checked
+        ]
+
+
+@strawberry.type(description="A statement's use of one budget window.")
+class BudgetWindow:
+    """One window that entries of a statement drew on; amounts are exact, with six decimals."""
+
+    period_label: str | None = strawberry.field(
+        description="Label of the window's period; null for a single budget over several periods."
+    )
+    drawn: Money = strawberry.field(description="What this statement's entries drew on it, credits taken off.")
+    limit: Money = strawberry.field(description="What the window may spend.")
+    consumed: Money = strawberry.field(description="What all entries drew on it so far.")
+
+
+@strawberry.type(description="A statement's use of budgets: the sum over the windows it drew on, zeros if none.")
+class BudgetStatement:
+    """Budgets of a statement; amounts are exact, with six decimals."""
+
+    limit: Money = strawberry.field(description="What the windows may spend, without approved overdraft.")
+    drawn: Money = strawberry.field(description="What this statement's entries drew on them, credits taken off.")
+    reserved: Money = strawberry.field(description="Set aside in these windows as they stand now.")
+    consumed: Money = strawberry.field(description="What all entries drew on these windows so far.")
+    available: Money = strawberry.field(description="What these windows may still spend; approved overdraft included.")
+    windows: list[BudgetWindow] = strawberry.field(description="The windows one by one.")
+
+
+def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetStatement:
+    """The sum over the windows that a statement's entries drew on."""
+    programme = context.programme
+    overdraft = sum(use.overdraft_micro for use in uses)
+    limit, reserved, consumed = (
+        sum(getattr(use, name) for use in uses) for name in ("limit_micro", "reserved_micro", "consumed_micro")
+    )
+    return BudgetStatement(
+        limit=money_from_micro(limit, programme),
+        drawn=money_from_micro(sum(use.drawn_micro for use in uses), programme),
+        reserved=money_from_micro(reserved, programme),
+        consumed=money_from_micro(consumed, programme),
+        available=money_from_micro(limit + overdraft - reserved - consumed, programme),
+        windows=[
+            BudgetWindow(
+                period_label=use.window,
+                drawn=money_from_micro(use.drawn_micro, programme),
+                limit=money_from_micro(use.limit_micro, programme),
+                consumed=money_from_micro(use.consumed_micro, programme),
+            )
+            for use in uses
+        ],
+    )
+
+
+@strawberry.type(description="One line of a statement, signed from your side: a charge is negative.")
+class StatementLine:
+    """A line."""
+
+    row: strawberry.Private[reading.StatementLine]
+
+    @described_field("What the line is for.")
+    def kind(self) -> StatementLineKind:
+        """The line's kind."""
+        return StatementLineKind(self.row.kind.value)
+
+    @described_field("How many points it counts, without sign; null where it counts none, as a fixed fee.")
+    def points(self) -> Points | None:
+        """The line's points."""
+        return None if self.row.points is None else Points(self.row.points)
+
+    @described_field("The exact amount with six decimals: the sum over its transactions' movements of this kind.")
+    def exact(self) -> Decimal:
+        """The unrounded amount."""
+        return decimal_from_micro(self.row.exact_micro)
+
+    @described_field("Of that, the part that reverses what an earlier period booked; six decimals.")
+    def prior_period_exact(self) -> Decimal:
+        """The part of earlier periods."""
+        return decimal_from_micro(self.row.prior_exact_micro)
+
+    @described_field("The amount billed: exact, rounded half-even once for the line.")
+    def billed(self, info: Info) -> Money:
+        """The rounded amount."""
+        return money_from_minor(self.row.billed_minor, info.context.programme)
+
+    @described_field("What explains the line: its transactions, latest first. Fees and taxes have none.")
+    async def transactions(self, info: Info, first: First = None, after: After = None) -> Connection[Transaction]:
+        """A page of the transactions whose movements make the line."""
+        context, size = info.context, page_size(first)
+        before = cursor_key(context, "Transaction", after)
+        movement = reading.MOVEMENTS_OF_LINE.get(self.row.kind)
+        ids: list[int] = []
+        if movement is not None:
+            start = NO_COMMAND_BEFORE if before is None else before
+            page = LinePage(self.row.period_id, self.row.partner_id, movement.value, start, size + 1)
+            ids = await context.loaders.line_pages.load(page)
+        rows = await context.loaders.transactions.load_many(ids)
+        found = [(row.id, Transaction(row=row)) for row in rows if row is not None]
+        return connection_of(context, "Transaction", size, found)
+
+
+@strawberry.type(description="What a partner owes or is owed for one period. A draft until the period is closed.")
+class SettlementStatement:
+    """A statement."""
+
+    row: strawberry.Private[reading.SettlementStatement]
+    of_period: strawberry.Private[reading.SettlementPeriod]
+
+    @property
+    def key(self) -> reading.StatementKey:
+        """Period id and partner id."""
+        return (self.row.period_id, self.row.partner_id)
+
+    @described_field("Opaque id of the statement.")
+    def id(self, info: Info) -> strawberry.ID:  # noqa: ARG002 (ids of other types need it)
+        """The statement's id."""
+        return strawberry.ID(plain_id("SettlementStatement", f"{self.of_period.label}/{self.row.partner_id}"))
+
+    @described_field("Whose statement it is.")
+    async def partner(self, info: Info) -> Partner:
+        """The partner."""
+        return await known_partner(info.context, self.row.partner_id)
+
+    @described_field("The period it settles.")
+    def period(self) -> "SettlementPeriod":
+        """The period."""
+        return SettlementPeriod(row=self.of_period)
+
+    @described_field("Whether it may still change: true until the period is closed.")
+    def draft(self) -> bool:
+        """Whether it is a draft."""
+        return self.row.is_draft
+
+    @described_field("Its lines; one without entries does not exist.")
+    async def lines(self, info: Info) -> list[StatementLine]:
+        """The lines in the order of their kinds."""
+        return [StatementLine(row=row) for row in await info.context.loaders.statement_lines.load(self.key)]
+
+    @described_field("Sum of the billed lines: positive when the operator pays you, negative when you pay.")
+    def net(self, info: Info) -> Money:
+        """The net."""
+        return money_from_minor(self.row.net_minor, info.context.programme)
+
+    @described_field("What is to be paid: net, with what was carried forward and without what disputes withhold.")
+    def due(self, info: Info) -> Money:
+        """The amount due."""
+        return money_from_minor(self.row.due_minor, info.context.programme)
+
+    @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
+    def shortfall(self) -> Points:
+        """Points of shortfalls."""
+        return Points(self.row.shortfall_points)
+
+    @described_field("What these points are worth in the reward pool, at their issue price; six decimals.")
+    def shortfall_value(self, info: Info) -> Money:
+        """Value of shortfalls."""
+        return money_from_micro(self.row.shortfall_value_micro, info.context.programme)
+
+    @described_field("The canonical text of the statement, which the certificate hashes; null for a draft.")
+    def document(self) -> str | None:
+        """The statement's canonical bytes as text."""
+        return None if self.row.document is None else self.row.document.decode()
+
+    @described_field("Use of your budgets.")
+    async def budget(self, info: Info) -> BudgetStatement:
+        """Use of the windows that the statement's entries drew on."""
+        context = info.context
+        return budget_statement(context, await context.loaders.statement_budgets.load(self.key))
+
+
+@strawberry.type(
+    description="A settlement period, from local midnight to local midnight. What is not closed yet shows drafts."
+)
+class SettlementPeriod:
+    """A period."""
+
+    row: strawberry.Private[reading.SettlementPeriod]
+
+    @described_field("Opaque id of the period.")
+    def id(self, info: Info) -> strawberry.ID:  # noqa: ARG002 (ids of other types need it)
+        """The period's id."""
+        return strawberry.ID(plain_id("SettlementPeriod", self.row.label))
+
+    @described_field('Its label, such as "2017-03".')
+    def label(self) -> str:
+        """The label."""
+        return self.row.label
+
+    @described_field("Where it is in its life.")
+    def state(self) -> PeriodState:
+        """The state."""
+        return PeriodState(self.row.state)
+
+    @described_field("When it begins; this instant belongs to it.")
+    def opens_at(self) -> datetime:
+        """The first instant."""
+        return self.row.opens_at
+
+    @described_field("When it ends; this instant belongs to the next period.")
+    def closes_at(self) -> datetime:
+        """The end."""
+        return self.row.closes_at
+
+    @described_field("When it was closed; null until then.")
+    def closed_at(self) -> datetime | None:
+        """The close."""
+        return self.row.closed_at
+
+    @described_field("Statements, by partner: your own only, or every partner's for the operator.")
+    async def statements(self, info: Info) -> list[SettlementStatement]:
+        """The statements that the viewer may see."""
+        rows = await info.context.loaders.statements.load(self.row.id)
+        return [SettlementStatement(row=row, of_period=self.row) for row in rows]
+
+    @guarded_field("SettlementPeriod.operatorNet", "What the operator receives in all: minus the sum of the nets.")
+    async def operator_net(self, info: Info) -> Money:
+        """The operator's net, in billed money."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_minor(figures.operator_net_minor, context.programme)
+
+    @guarded_field(
+        "SettlementPeriod.poolChange", "What the reward pool gained; exact to the micro-unit, with six decimals."
+    )
+    async def pool_change(self, info: Info) -> Money:
+        """The change of the pool."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.pool_change_micro, context.programme)
+
+    @guarded_field("SettlementPeriod.margin", "What the operator keeps: operatorNet less poolChange; six decimals.")
+    async def margin(self, info: Info) -> Money:
+        """The margin."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.margin_micro, context.programme)
+
+    @described_field("What proves the close; null until the period is closed.")
+    def certificate(self) -> Certificate | None:
+        """The certificate."""
+        found = self.row.certificate
+        if found is None:
+            return None
+        return Certificate(sha256=found.sha256, previous=found.previous, checked=found.checks)
+
+
+@strawberry.input(description="Which period to close.")
+class ClosePeriodInput:
+    """A close."""
+
+    idempotency_key: str = strawberry.field(
+        description="Your key for this close, 1 to 200 printable characters. Closing a closed period again finds it."
+    )
+    label: str = strawberry.field(description='The period\'s label, such as "2017-03".')
+
+
+@strawberry.type(description="A period was closed.")
+class ClosedPeriod:
+    """Answer to a close."""
+
+    period: SettlementPeriod = strawberry.field(description="The period with its certificate.")
+    replayed: bool = strawberry.field(description="Whether it had been closed before.")
+    idempotency_key: str = strawberry.field(description="The key of the command.")
+
+
+ClosePeriodResult = Annotated[
+    ClosedPeriod | Refusal, strawberry.union("ClosePeriodResult", description="The closed period, or why it is not.")
+]
+
+
+async def current_period(context: Context) -> reading.SettlementPeriod | None:
+    """The period containing now, also before anything was booked in it; None without a programme."""
+    services = context.services
+    found = await reading.current_period(services.database, context.viewer_id, services.clock)
+    if found is not None or services.configuration.held is None:
+        return found
+    zone = context.programme.zone
+    span = period_span(period_containing(services.clock(), zone), zone)
+    return reading.SettlementPeriod(
+        span.id, span.label, PeriodState.OPEN.value, span.opens_at, span.closes_at, closed_at=None, certificate=None
+    )
+
+
+def statement_partner(context: Context, given: strawberry.ID | None) -> int | None:
+    """Whose statement is asked for; None for one that the viewer may not see. Raises BAD_USER_INPUT."""
+    if given is None:
+        if context.is_operator:
+            raise bad_input("name the partner whose statement you want in partnerId", "partnerId")
+        return context.viewer_id
+    partner_id = plain_number("Partner", given)
+    return partner_id if partner_id is not None and context.may_see(partner_id) else None
+
+
+@strawberry.type
+class SettlementQueries:
+    """Query fields of the settlement."""
+
+    @guarded_field(
+        "Query.settlementPeriod",
+        "A period by id or label; the one containing now when you name neither. Null when nothing was booked in it.",
+    )
+    async def settlement_period(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID | None, strawberry.argument(description="The period's id.")] = None,
+        label: Annotated[str | None, strawberry.argument(description='The label, such as "2017-03".')] = None,
+    ) -> SettlementPeriod | None:
+        """One period."""
+        context = info.context
+        if id is not None and label is not None:
+            raise bad_input("name the period by id or by label, not both", "label")
+        if id is None and label is None:
+            found = await current_period(context)
+        else:
+            wanted = label if id is None else plain_key("SettlementPeriod", id)
+            if wanted is None:
+                return None
+            found = await reading.period_by_label(context.services.database, context.viewer_id, wanted)
+        return None if found is None else SettlementPeriod(row=found)
+
+    @guarded_field("Query.settlementPeriods", "Periods in which something was booked, latest first.")
+    async def settlement_periods(
+        self, info: Info, first: First = None, after: After = None
+    ) -> Connection[SettlementPeriod]:
+        """A page of periods."""
+        context, size = info.context, page_size(first)
+        before = cursor_key(context, "SettlementPeriod", after)
+        rows = await reading.periods_page(context.services.database, context.viewer_id, size + 1, before)
+        return connection_of(context, "SettlementPeriod", size, [(row.id, SettlementPeriod(row=row)) for row in rows])
+
+    @guarded_field(
+        "Query.settlementStatement",
+        "A partner's statement of a period; your own when you name no partner. Null when there is none, or it is not"
+        " yours.",
+    )
+    async def settlement_statement(
+        self,
+        info: Info,
+        label: Annotated[str, strawberry.argument(description='The period\'s label, such as "2017-03".')],
+        partner_id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Whose; an operator must name one.")
+        ] = None,
+    ) -> SettlementStatement | None:
+        """One statement."""
+        context = info.context
+        wanted = statement_partner(context, partner_id)
+        if wanted is None:
+            return None
+        period = await reading.period_by_label(context.services.database, context.viewer_id, label)
+        if period is None:
+            return None
+        for row in await context.loaders.statements.load(period.id):
+            if row.partner_id == wanted:
+                return SettlementStatement(row=row, of_period=period)
+        return None
+
+
+@strawberry.type
+class SettlementMutations:
+    """Mutation fields of the settlement."""
+
+    @guarded_field(
+        "Mutation.closePeriod",
+        "Closes the next period once it has ended: audits it, settles every partner, and seals it for good.",
+    )
+    async def close_period(
+        self, info: Info, input: Annotated[ClosePeriodInput, strawberry.argument(description="Which period.")]
+    ) -> ClosePeriodResult | None:
+        """Closes a period."""
+        context = info.context
+        context.forget()
+        key = input.idempotency_key
+        try:
+            closed = await closing.close_period(context.services.database, context.services.clock, input.label, key)
+        except Refused as refused:
+            return refusal_from(refused, key)
+        return ClosedPeriod(period=SettlementPeriod(row=closed.period), replayed=closed.replayed, idempotency_key=key)
