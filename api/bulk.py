@@ -219,7 +219,8 @@ class Importer:
     def _member(self, partner_id: int, values: dict[str, str]) -> MemberRef:
         kind, raw = values["member_kind"], values["member"]
         if kind == "id":
-            return MemberRef(member_id=self._ids.member_id(partner_id, raw))
+            numbers = self._ids.decode(partner_id, "Member", raw)
+            return MemberRef(member_id=None if numbers is None else numbers[0])
         if kind not in IDENTIFIER_KINDS:
             raise Refused(RefusalCode.INPUT_INVALID, "member_kind must be card, email, phone or id", "member_kind")
         return MemberRef(identifier=normalised(kind, raw, self._configuration.programme.region))

@@ -4,7 +4,6 @@ import csv
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -12,19 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from api.bulk import REJECT_HEADER, Importer, Row, Summary, read_rows
-from api.demo.data import COALITION_FILE, LAST_DAY, demo_rows
+from api.demo.data import COALITION_FILE, demo_rows
 from api.graphql.ids import IdCodec, load_installation_secret
 from api.runtime import Runtime
-from api.settling import DEMO_CLOSE_KEY
+from api.settling import CLOSE_KEY_PREFIX
 from domain.commands import Refusal
 from domain.errors import InputFileError, LedgerFault
-from domain.periods import local_midnight, period_containing, period_span
 from domain.queue import PostingQueue
+from domain.values import OPERATOR_ID
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
 from settlement.closing import close_period
+from settlement.reading import periods_page
 
 STANDARD_INPUT = "-"
+DEMO_PERIODS_MAX = 100
 
 
 async def import_bulk_file(
@@ -137,16 +138,16 @@ async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bo
     if refused:
         raise LedgerFault(f"{len(refused)} rows of the demo were refused, first {refused[0]}")
     screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False)
-    last = now if not as_is else local_midnight(LAST_DAY, zone)
-    await _close_ended(runtime, months, last, screen)
+    await _close_ended(runtime, screen)
 
 
-async def _close_ended(runtime: Runtime, months: int, last: datetime, screen: Console) -> None:
-    zone = (await runtime.programme_configuration()).programme.zone
-    newest = period_containing(last, zone)
-    loaded = [period_span(newest - back, zone) for back in reversed(range(months + 1))]
-    first = await first_period_id(runtime)
-    ended = [span for span in loaded if span.closes_at <= runtime.clock() and span.id >= first]
-    for span in ended[:-1]:
-        closed = await close_period(runtime.database, runtime.clock, span.label, f"{DEMO_CLOSE_KEY}{span.label}")
-        screen.print(f"demo: {span.label} closed, certificate {closed.certificate_sha256.hex()[:16]}…", highlight=False)
+async def _close_ended(runtime: Runtime, screen: Console) -> None:
+    page = await periods_page(runtime.database, OPERATOR_ID, DEMO_PERIODS_MAX)
+    ended = [period for period in page if period.closes_at <= runtime.clock() and period.state != "CLOSED"]
+    # The most recent ended month is left open, for whoever wants to close one.
+    for period in reversed(ended[1:]):
+        closed = await close_period(
+            runtime.database, runtime.clock, period.label, f"{CLOSE_KEY_PREFIX}{period.label}"
+        )
+        assert closed.period.certificate is not None
+        screen.print(f"demo: {period.label} closed, certificate {closed.period.certificate.sha256}", highlight=False)
