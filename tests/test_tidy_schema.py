@@ -19,9 +19,9 @@ def schema_gaps(sources: Sequence[Source]) -> Iterator[str]:
         for name, node in types.items():
             if node.description is None:
                 yield _at(source, node, f"{name} has no description")
-            for member in (*getattr(node, "fields", ()), *getattr(node, "values", ())):
+            for member in (*(getattr(node, "fields", None) or ()), *(getattr(node, "values", None) or ())):
                 yield from _member_gaps(source, name, member)
-        for field in getattr(types.get("Mutation"), "fields", ()):
+        for field in getattr(types.get("Mutation"), "fields", None) or ():
             yield from _mutation_gaps(source, field, types)
 
 
@@ -36,7 +36,7 @@ def _member_gaps(source: Source, owner: str, member: graphql.Node) -> Iterator[s
     path = f"{owner}.{name.value if name else '?'}"
     if getattr(member, "description", None) is None:
         yield _at(source, member, f"{path} has no description")
-    for argument in getattr(member, "arguments", ()):
+    for argument in getattr(member, "arguments", None) or ():
         if argument.description is None:
             yield _at(source, argument, f"{path}({argument.name.value}:) has no description")
 
@@ -51,7 +51,7 @@ def _mutation_gaps(
         yield _at(source, field, f"{name} declares no @requiresScopes")
     inputs = [types.get(_named(argument.type)) for argument in field.arguments or ()]
     keys = [
-        key for node in inputs for key in getattr(node, "fields", ()) if key.name.value == "idempotencyKey"
+        key for node in inputs for key in getattr(node, "fields", None) or () if key.name.value == "idempotencyKey"
     ]
     if not any(isinstance(key.type, graphql.NonNullTypeNode) for key in keys):
         yield _at(source, field, f"{name} takes no idempotencyKey: String!")
