@@ -21,6 +21,9 @@ CONFIGURATION_LOCK_CLASS = 1
 PERIOD_LOCK_CLASS = 2
 """First key of the advisory lock on a period (second key: its id): posting shares it, closing takes it alone."""
 
+CLOSING_LOCK_CLASS = 3
+"""First key of the advisory lock that lets one close work at a time (second key: 0)."""
+
 DEADLOCK = "40P01"
 SERIALIZATION = "40001"
 LOCK_TIMEOUT = "55P03"

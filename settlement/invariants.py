@@ -1,0 +1,399 @@
+"""The invariants of SETTLEMENT.md c.7, numbers 1 to 15, over one snapshot of the ledger.
+
+``check_ledger`` covers what movements, lots, accounts, budgets and commands must agree on (1 to 7 and 9 to 13),
+``settlement.stored`` what closed statements must still say (8, 14, 15, and the hash chain of 9). A close runs both
+before it commits, ``verify`` both over everything.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.commands import MovementKind
+from domain.positions import Contribution, LineKind
+from domain.values import OPERATOR_ID, decimal_from_micro, micro_per_minor
+from settlement import places
+from settlement.lines import Positions, operator_totals, positions_of_movements, settle
+from settlement.places import PLACES_MAX, find
+from settlement.scan import BudgetRow, LedgerScan, MovementGroup
+
+NAMES = {
+    1: "Per unit, all entries sum to zero",
+    2: "Per lot: granted + restored = remaining + reserved + burned + reversed + expired",
+    3: "Account balance = sum of what its lots hold = sum of its movements",
+    4: "Opening + issued + restored - burned - reversed - expired = closing points",
+    5: "Pool = sum over lots of (remaining + reserved) x lot price",
+    6: "Sum of nets + operator net = 0; operator net = pool change + margin",
+    7: "Matrix: rows are what issuers' lots gave, columns what partners redeemed",
+    8: "Statement = sum of its rounded lines; exact line = sum of its entries",
+    9: "Each entry belongs to one period, and is as it was booked",
+    10: "Reversals never exceed their original, and carry its party, terms and period",
+    11: "Budget: consumed = sum of its entries, and within its limit",
+    12: "One command per key, and each as its fingerprint says",
+    13: "Awards and lot uses sum to their command",
+    14: "Residue per line at most half a minor unit; ROUNDING = sum of residues",
+    15: "Statements made again from the rows are byte-identical",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Result of one invariant; ``detail`` says what was found, naming the places where it fails."""
+
+    number: int
+    name: str
+    holds: bool
+    detail: str
+
+
+def check(number: int, problems: Iterable[str], fact: str) -> Check:
+    """The result: holds when there are no problems, and then states the fact."""
+    named = list(problems)
+    more = "; and more" if len(named) > PLACES_MAX else ""
+    detail = "; ".join(named[:PLACES_MAX]) + more if named else fact
+    return Check(number, NAMES[number], not named, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is being checked. ``period_id`` None: everything, with every join; else one period and its past.
+
+    ``left``: (pool_micro, points) that each closed period says it left, by its id.
+    """
+
+    period_id: int | None
+    period_ids: tuple[int, ...]
+    currency_digits: int
+    left: dict[int, tuple[int, int]]
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether joins are made even where checksums agree."""
+        return self.period_id is None
+
+    @property
+    def chained_ids(self) -> list[int]:
+        """Periods that stand or will stand in the chain of closes."""
+        return [period_id for period_id in self.period_ids if period_id == self.period_id or period_id in self.left]
+
+    def left_before(self, period_id: int) -> tuple[int, int]:
+        """What the close before that period says it left; nothing before the first."""
+        before = [closed for closed in self.left if closed < period_id]
+        return self.left[max(before)] if before else (0, 0)
+
+
+class _Places:
+    """Names places by the joins of ``settlement.places``: where a checksum disagrees, or where all is verified."""
+
+    def __init__(self, connection: AsyncConnection, scope: Scope) -> None:
+        self.connection = connection
+        self.scope = scope
+
+    async def named(self, suspicion: str | None, *statements: TextClause) -> list[str]:
+        if suspicion is None and not self.scope.is_everything:
+            return []
+        found = [p for statement in statements for p in await find(self.connection, statement, self.scope.period_id)]
+        return found or ([] if suspicion is None else [suspicion])
+
+
+async def check_ledger(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> list[Check]:
+    """Invariants 1 to 7 and 9 to 13, in order of their numbers."""
+    located = _Places(connection, scope)
+    return [
+        await _entries_sum_to_zero(connection, scan, scope),
+        await _lots_add_up(scan, located),
+        await _balances_add_up(scan, located),
+        _points_add_up(scan, scope),
+        _pool_adds_up(scan, scope),
+        _operator_adds_up(scan, scope),
+        await _matrix_adds_up(scan, located),
+        await _rows_as_booked(scan, scope, located),
+        await _reversals_fit(scan, scope, located),
+        _budgets_add_up(scan),
+        await _commands_as_sent(connection, scan, located),
+        await _commands_add_up(scan, located),
+    ]
+
+
+# ---------------------------------------------------------------- 1 to 3
+
+ENTRY_SUMS_SQL = text(
+    "SELECT period_id, unit, sum(amount) AS amount FROM ledger_entry GROUP BY period_id, unit HAVING sum(amount) <> 0"
+    " ORDER BY period_id, unit"
+)
+
+
+async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> Check:
+    """The partners' books as the positions have them, the others as the rows have them; verify reads every entry."""
+    problems = []
+    for period_id in scope.period_ids:
+        positions = scan.positions.get(period_id, {})
+        totals = operator_totals(scan.sums(period_id), scan.fixed_fees(period_id), [])
+        pool = positions.get((OPERATOR_ID, LineKind.POOL))
+        partners_micro = sum(p.amount_micro for (partner_id, _), p in positions.items() if partner_id != OPERATOR_ID)
+        left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro)
+        if left:
+            problems.append(f"period {period_id}: money entries sum to {decimal_from_micro(left)}")
+        points = sum(sums.points for sums in scan.sums(period_id)) - (0 if pool is None else pool.points)
+        if points:
+            problems.append(f"period {period_id}: points entries sum to {points}")
+    if scope.is_everything:
+        problems += [
+            f"period {row.period_id}: {row.unit.lower()} entries sum to {row.amount}"
+            for row in await connection.execute(ENTRY_SUMS_SQL)
+        ]
+    return check(1, problems, f"{sum(group.entries for group in scan.movements)} movements")
+
+
+async def _lots_add_up(scan: LedgerScan, located: _Places) -> Check:
+    used = sum(use.sign * use.by_lot for use in scan.uses)
+    held = sum(lots.by_lot for lots in scan.lots)
+    impossible = sum(lots.impossible for lots in scan.lots)
+    wrong = used != held or impossible
+    found = await located.named("lots and their uses disagree" if wrong else None, places.LOTS_SQL)
+    return check(2, found, f"{sum(lots.lots for lots in scan.lots)} lots")
+
+
+async def _balances_add_up(scan: LedgerScan, located: _Places) -> Check:
+    accounts = scan.accounts
+    moved = sum(group.by_account for group in scan.movements)
+    in_lots = sum(lots.by_account for lots in scan.lots)
+    wrong = (
+        accounts.by_account != in_lots
+        or accounts.by_account != moved
+        or accounts.held != sum(lots.reserved for lots in scan.lots)
+        or accounts.pending
+    )
+    found = await located.named("accounts, lots and movements disagree" if wrong else None, places.ACCOUNTS_SQL)
+    return check(3, found, f"{accounts.accounts} accounts hold {accounts.available} points")
+
+
+# ---------------------------------------------------------------- 4 to 7
+
+
+def _points_add_up(scan: LedgerScan, scope: Scope) -> Check:
+    problems = []
+    fact = "no period is closed"
+    for period_id in scope.chained_ids:
+        kinds: defaultdict[MovementKind, int] = defaultdict(int)
+        for group in scan.movements:
+            if group.period_id == period_id:
+                kinds[group.kind] += group.points
+        _, opening = scope.left_before(period_id)
+        closing = opening + sum(kinds.values())
+        _, stated = scope.left.get(period_id, (0, closing))
+        if stated != closing:
+            problems.append(f"period {period_id} closed with {stated} points, not {closing}")
+        fact = (
+            f"{opening} opening + {kinds[MovementKind.EARN]} issued + {kinds[MovementKind.BURN_REVERSAL]} restored"
+            f" - {-kinds[MovementKind.BURN]} burned - {-kinds[MovementKind.EARN_REVERSAL]} reversed"
+            f" - {-kinds[MovementKind.EXPIRE]} expired = {closing} closing"
+        )
+        booked = sum(group.points for group in scan.movements if group.period_id <= period_id)
+        if booked != closing:
+            problems.append(f"period {period_id} closes with {closing} points, all movements until then leave {booked}")
+    moved = sum(group.points for group in scan.movements)
+    in_lots = sum(lots.remaining + lots.reserved for lots in scan.lots)
+    if moved != in_lots:
+        problems.append(f"movements leave {moved} points, lots hold {in_lots}")
+    return check(4, problems, fact)
+
+
+def _pool_adds_up(scan: LedgerScan, scope: Scope) -> Check:
+    problems = []
+    for period_id in scope.chained_ids:
+        change_micro = sum(group.pool_value_micro for group in scan.movements if group.period_id == period_id)
+        closing_micro = scope.left_before(period_id)[0] + change_micro
+        stated_micro, _ = scope.left.get(period_id, (closing_micro, 0))
+        if stated_micro != closing_micro:
+            stated, closing = decimal_from_micro(stated_micro), decimal_from_micro(closing_micro)
+            problems.append(f"period {period_id} closed with a pool of {stated}, not {closing}")
+    pool_micro = sum(group.pool_value_micro for group in scan.movements)
+    lots_micro = sum(lots.value_micro for lots in scan.lots)
+    if pool_micro != lots_micro:
+        pool, worth = decimal_from_micro(pool_micro), decimal_from_micro(lots_micro)
+        problems.append(f"movements leave a pool of {pool}, lots are worth {worth}")
+    return check(5, problems, f"pool {decimal_from_micro(pool_micro)}")
+
+
+def _operator_adds_up(scan: LedgerScan, scope: Scope) -> Check:
+    problems = []
+    fact = "no period"
+    for period_id in scope.period_ids:
+        settled = settle(scan.positions.get(period_id, {}), scope.currency_digits)
+        totals = operator_totals(scan.sums(period_id), scan.fixed_fees(period_id), settled)
+        net_micro = totals.operator_net_minor * micro_per_minor(scope.currency_digits)
+        net, change, margin = map(decimal_from_micro, (net_micro, totals.pool_change_micro, totals.margin_micro))
+        fact = f"operator net {net} = pool change {change} + margin {margin}"
+        if net_micro != totals.pool_change_micro + totals.margin_micro:
+            problems.append(f"period {period_id}: operator net {net} is not pool change {change} + margin {margin}")
+    return check(6, problems, fact)
+
+
+async def _matrix_adds_up(scan: LedgerScan, located: _Places) -> Check:
+    problems = []
+    rows: defaultdict[int, int] = defaultdict(int)
+    columns: defaultdict[tuple[int, MovementKind, int | None], int] = defaultdict(int)
+    for use in scan.uses:
+        rows[use.issuer_id] += use.sign * use.points
+        if use.kind in (MovementKind.BURN, MovementKind.BURN_REVERSAL):
+            columns[(use.period_id, use.kind, use.redeemer_id)] += use.points
+    for lots in scan.lots:
+        rows[lots.issuer_id] -= lots.granted - lots.remaining - lots.reserved
+    for group in scan.movements:
+        if group.kind in (MovementKind.BURN, MovementKind.BURN_REVERSAL):
+            columns[(group.period_id, group.kind, group.party_id)] -= abs(group.points)
+    problems += [f"issuer {issuer}: uses and lots differ by {d} points" for issuer, d in sorted(rows.items()) if d]
+    problems += [
+        f"period {key[0]}, {key[1]} at partner {key[2]}: uses and transactions differ by {difference} points"
+        for key, difference in columns.items()
+        if difference
+    ]
+    copied = sum(use.sign * use.by_copied for use in scan.uses)
+    wrong = problems or copied != sum(lots.by_copied for lots in scan.lots)
+    found = await located.named("uses copy their lots wrongly" if wrong else None, places.COPIED_SQL)
+    return check(7, [*problems, *found], f"{len(scan.uses)} cells")
+
+
+# ---------------------------------------------------------------- 9 to 13
+
+
+async def _rows_as_booked(scan: LedgerScan, scope: Scope, located: _Places) -> Check:
+    """The audit: positions equal their rows, every row its hash, every command has its rows in its own period."""
+    problems = []
+    for period_id in scope.period_ids:
+        from_rows = positions_of_movements(scan.sums(period_id), scan.fixed_fees(period_id))
+        problems += differing_positions(period_id, scan.positions.get(period_id, {}), from_rows)
+    is_altered = any(group.altered for group in scan.movements) or any(entry.altered for entry in scan.entries)
+    rows = await located.named(
+        "rows were altered" if is_altered else None, places.ALTERED_TRANSACTIONS_SQL, places.ALTERED_ENTRIES_SQL
+    )
+    is_apart = sum(group.by_period or 0 for group in scan.commands) != scan.moved_by_period
+    apart = await located.named("commands and transactions disagree" if is_apart else None, places.BOOKED_APART_SQL)
+    entries = sum(
+        group.entries for group in scan.movements if scope.is_everything or group.period_id == scope.period_id
+    )
+    return check(9, [*rows, *apart, *problems], f"{entries} rows as booked")
+
+
+def differing_positions(period_id: int, kept: Positions, from_rows: Positions) -> list[str]:
+    """In words, the positions that are not what their rows sum to."""
+    found = []
+    for key in sorted(kept.keys() | from_rows.keys()):
+        nothing = Contribution(*key, 0, 0, 0, 0, 0)
+        one, other = kept.get(key, nothing), from_rows.get(key, nothing)
+        if one != other:
+            said = ", ".join(
+                f"{name} {a} instead of {b}"
+                for name, a, b in zip(one._fields[2:], one[2:], other[2:], strict=True)
+                if a != b
+            )
+            found.append(f"period {period_id}, partner {key[0]}, position {key[1]}: {said}")
+    return found
+
+
+async def _reversals_fit(scan: LedgerScan, scope: Scope, located: _Places) -> Check:
+    problems = [
+        f"period {group.period_id}, partner {group.party_id}: {group.kind} not at the prices of terms {group.terms_id}"
+        for group in scan.movements
+        if not _at_its_terms(group, scan)
+    ]
+    # Reversals are few: their join is made at every close.
+    connection, period_id = located.connection, scope.period_id
+    for statement in (places.REVERSALS_SQL, places.UNLINKED_REVERSALS_SQL):
+        problems += await find(connection, statement, period_id)
+    reversals = sum(group.entries for group in scan.movements if group.kind.endswith("_REVERSAL"))
+    return check(10, problems, f"{reversals} reversals")
+
+
+def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
+    """Whether the party's money is points x the prices of the group's terms; breakage is rounded per row instead."""
+    if group.kind == MovementKind.EXPIRE:
+        return True
+    terms = None if group.terms_id is None else scan.terms.get(group.terms_id)
+    if terms is None:
+        return False
+    is_award = group.kind in (MovementKind.EARN, MovementKind.EARN_REVERSAL)
+    by_partner = group.party_id != OPERATOR_ID
+    expected = (
+        -group.points * terms.issue_price_micro if is_award else 0,
+        -group.points * terms.service_fee_micro if is_award and by_partner else 0,
+        0 if is_award else -group.points * terms.reimbursement_micro,
+    )
+    return expected == (group.issue_value_micro, group.service_fee_micro, group.reimbursement_micro)
+
+
+def _budgets_add_up(scan: LedgerScan) -> Check:
+    drawn: defaultdict[int | None, int] = defaultdict(int)
+    for group in scan.movements:
+        if group.budget_micro or group.budget_id is not None:
+            drawn[group.budget_id] += group.budget_micro
+    known = {budget.id for budget in scan.budgets}
+    problems = [f"{drawn[b]} micro-units are drawn on no known budget ({b})" for b in drawn if b not in known]
+    problems += [text_ for budget in scan.budgets if (text_ := _budget_problem(budget, drawn[budget.id]))]
+    return check(11, problems, f"{len(scan.budgets)} windows")
+
+
+def _budget_problem(budget: BudgetRow, drawn_micro: int) -> str | None:
+    where = f"budget {budget.id} of partner {budget.partner_id}"
+    consumed, drawn = decimal_from_micro(budget.consumed_micro), decimal_from_micro(drawn_micro)
+    if budget.consumed_micro != drawn_micro:
+        return f"{where}: consumed {consumed}, its entries draw {drawn}"
+    limit_micro = budget.limit_micro + budget.overdraft_micro
+    if budget.reserved_micro < 0 or budget.consumed_micro + budget.reserved_micro > limit_micro:
+        return f"{where}: consumed {consumed} with reserved exceeds {decimal_from_micro(limit_micro)}"
+    return None
+
+
+async def _commands_as_sent(connection: AsyncConnection, scan: LedgerScan, located: _Places) -> Check:
+    is_altered = any(group.altered for group in scan.commands)
+    problems = await located.named("commands were altered" if is_altered else None, places.FINGERPRINTS_SQL)
+    is_kept = (await connection.execute(places.KEY_INDEX_SQL)).scalar_one() == 1
+    missing = None if is_kept else "the unique index command_key_unique is missing or broken"
+    problems += await located.named(missing, places.DUPLICATE_KEYS_SQL)
+    commands = sum(group.commands for group in scan.commands)
+    recomputed = sum(group.recomputed for group in scan.commands)
+    return check(12, problems, f"{commands} commands, {recomputed} fingerprints recomputed")
+
+
+async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
+    moved: defaultdict[tuple[int, str], int] = defaultdict(int)
+    granted = 0
+    declined: defaultdict[int, int] = defaultdict(int)
+    asked: defaultdict[tuple[int, str], int] = defaultdict(int)
+    for group in scan.movements:
+        if group.kind == MovementKind.EARN:
+            granted += group.by_movement
+            declined[group.period_id] += group.declined_by_command
+        else:
+            moved[(group.period_id, group.kind)] += group.by_movement
+        if group.kind in _COMMAND_OF:
+            asked[(group.period_id, _COMMAND_OF[group.kind])] += group.by_command
+    for use in scan.uses:
+        moved[(use.period_id, use.kind)] += use.sign * use.by_movement
+    for commands in scan.commands:
+        if commands.kind == "EARN":
+            declined[commands.period_id] -= commands.declined_by_command
+        elif commands.kind == "REVERSAL":
+            asked[(commands.period_id, commands.kind)] -= commands.by_command
+        else:
+            asked[(commands.period_id, commands.kind)] += commands.by_command
+    in_scope = {commands.period_id for commands in scan.commands}
+    uses = "lot uses and transactions disagree" if any(moved.values()) else None
+    grants = "awards and lots disagree" if granted != sum(lots.by_movement for lots in scan.lots) else None
+    wrong = any(declined[p] for p in in_scope) or any(value for key, value in asked.items() if key[0] in in_scope)
+    problems = await located.named(uses, places.USES_SQL)
+    problems += await located.named(grants, places.GRANTS_SQL)
+    problems += await located.named("commands and transactions disagree" if wrong else None, places.COMMAND_SUMS_SQL)
+    return check(13, problems, f"{sum(commands.commands for commands in scan.commands)} commands")
+
+
+_COMMAND_OF = {
+    MovementKind.BURN: "BURN",
+    MovementKind.BURN_REVERSAL: "REVERSAL",
+    MovementKind.EXPIRE: "EXPIRY",
+}
+"""Kinds of movement whose points their command names, and the kind of that command."""

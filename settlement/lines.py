@@ -1,0 +1,171 @@
+"""From positions to statement lines, nets and the operator's totals: pure arithmetic (SETTLEMENT.md c.1, c.5).
+
+Signs: a line is seen from its partner, so a charge is negative; the operator's totals are seen from the operator.
+Exact money is in micro-units, billed money in minor units of the programme's currency.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from domain.commands import MovementKind
+from domain.positions import Contribution, LineKind, MovementSums, contributions
+from domain.values import OPERATOR_ID, half_even, micro_per_minor, minor_from_micro
+
+PPM = 1_000_000
+
+Positions = Mapping[tuple[int, LineKind], Contribution]
+"""Running totals of one period by partner id and kind."""
+
+LINES_WITHOUT_POINTS = frozenset({LineKind.FIXED_FEE, LineKind.ADJUSTMENT, LineKind.TAX, LineKind.CARRIED_FORWARD})
+
+LINE_ORDER = {kind: number for number, kind in enumerate(LineKind)}
+"""Lines stand on a statement in the order in which the kinds are declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a statement: exact, rounded once, and what the rounding left for ROUNDING.
+
+    ``prior_exact_micro`` is an unrounded "of which": reversals of what was booked in an earlier period.
+    """
+
+    kind: LineKind
+    entries: int
+    points: int | None
+    exact_micro: int
+    prior_exact_micro: int
+    billed_minor: int
+    residue_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One partner's period: its lines, their rounded sum, and what is due of it.
+
+    ``net_minor`` positive: the operator pays the partner. ``due_minor`` = net + carried forward - withheld.
+    """
+
+    partner_id: int
+    lines: tuple[Line, ...]
+    net_minor: int
+    due_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTotals:
+    """The operator's side of a period: margin and its parts in micro-units, the net in minor units.
+
+    ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost.
+    """
+
+    pool_change_micro: int
+    fees_micro: int
+    spread_micro: int
+    breakage_micro: int
+    rounding_micro: int
+    subsidy_micro: int
+    operator_net_minor: int
+    gross_lines_minor: int
+    gross_nets_minor: int
+
+    @property
+    def margin_micro(self) -> int:
+        """Margin = fees + spread + operator breakage + rounding - subsidy (SETTLEMENT.md c.5)."""
+        return self.fees_micro + self.spread_micro + self.breakage_micro + self.rounding_micro - self.subsidy_micro
+
+    @property
+    def netting_efficiency_ppm(self) -> int | None:
+        """1 - sum|nets| / sum|lines| in millionths; None when nothing was billed."""
+        if self.gross_lines_minor == 0:
+            return None
+        return half_even(PPM * (self.gross_lines_minor - self.gross_nets_minor), self.gross_lines_minor)
+
+
+def positions_of(parts: Iterable[Contribution]) -> dict[tuple[int, LineKind], Contribution]:
+    """Adds contributions up to positions."""
+    positions: dict[tuple[int, LineKind], Contribution] = {}
+    for part in parts:
+        key = (part.partner_id, part.kind)
+        held = positions.get(key)
+        positions[key] = (
+            part if held is None else Contribution(*key, *(a + b for a, b in zip(held[2:], part[2:], strict=True)))
+        )
+    return positions
+
+
+def positions_of_movements(
+    movements: Iterable[MovementSums], fixed_fees: Iterable[Contribution]
+) -> dict[tuple[int, LineKind], Contribution]:
+    """The positions that a period's rows amount to."""
+    return positions_of([*(part for sums in movements for part in contributions(sums)), *fixed_fees])
+
+
+def settle(positions: Positions, currency_digits: int) -> list[Settled]:
+    """The statement of every partner with a position, by partner id; a line is rounded once, half-even."""
+    lines: defaultdict[int, list[Line]] = defaultdict(list)
+    for (partner_id, kind), position in positions.items():
+        if partner_id != OPERATOR_ID:
+            lines[partner_id].append(_line(kind, position, currency_digits))
+    settled = []
+    for partner_id in sorted(lines):
+        ordered = tuple(sorted(lines[partner_id], key=lambda line: LINE_ORDER[line.kind]))
+        net_minor = sum(line.billed_minor for line in ordered)
+        # Nothing is carried forward or withheld yet, so all of the net is due.
+        settled.append(Settled(partner_id, ordered, net_minor, net_minor))
+    return settled
+
+
+def _line(kind: LineKind, position: Contribution, currency_digits: int) -> Line:
+    billed_minor = minor_from_micro(position.amount_micro, currency_digits)
+    return Line(
+        kind,
+        position.entries,
+        None if kind in LINES_WITHOUT_POINTS else position.points,
+        position.amount_micro,
+        position.prior_amount_micro,
+        billed_minor,
+        position.amount_micro - billed_minor * micro_per_minor(currency_digits),
+    )
+
+
+def operator_totals(
+    movements: Iterable[MovementSums], fixed_fees: Iterable[Contribution], settled: Iterable[Settled]
+) -> OperatorTotals:
+    """Pool change, margin and its parts from a period's rows, and the net from its rounded lines.
+
+    What a movement leaves after its party and the pool is the operator's: fees, the share of an expiry that no
+    issuer gets (BREAKAGE), or the difference between a lot's price and what is paid for it (SPREAD).
+    """
+    pool = fees = spread = breakage = subsidy = 0
+    for sums in movements:
+        pool += sums.pool_value_micro
+        fees -= sums.service_fee_micro
+        left = -(sums.issue_value_micro + sums.reimbursement_micro + sums.breakage_share_micro + sums.pool_value_micro)
+        if sums.kind == MovementKind.EXPIRE:
+            breakage += left
+        else:
+            spread += left
+        if sums.party_id == OPERATOR_ID:
+            subsidy -= (
+                sums.issue_value_micro + sums.service_fee_micro + sums.reimbursement_micro + sums.breakage_share_micro
+            )
+    statements = list(settled)
+    return OperatorTotals(
+        pool_change_micro=pool,
+        fees_micro=fees - sum(fee.amount_micro for fee in fixed_fees),
+        spread_micro=spread,
+        breakage_micro=breakage,
+        rounding_micro=sum(line.residue_micro for one in statements for line in one.lines),
+        subsidy_micro=subsidy,
+        operator_net_minor=-sum(one.net_minor for one in statements),
+        gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.lines),
+        gross_nets_minor=sum(abs(one.net_minor) for one in statements),
+    )
+
+
+def draft_margin_micro(positions: Positions, settled: Iterable[Settled], currency_digits: int) -> int:
+    """Margin of a period from positions alone: what its rounded nets leave after the pool (Net_O - pool change)."""
+    pool = positions.get((OPERATOR_ID, LineKind.POOL))
+    net_minor = -sum(one.net_minor for one in settled)
+    return net_minor * micro_per_minor(currency_digits) - (0 if pool is None else pool.amount_micro)

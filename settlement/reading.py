@@ -1,0 +1,401 @@
+"""What people and programs read of the settlement: periods, statements, lines, the commands behind a line.
+
+Everything is read as the reading role for one viewer (a partner's id, or 0 for the operator), so that row-level
+security bounds it. A closed period answers from what was stored; one that is not closed yet, from the running
+positions: a draft, with the fixed fee once it is booked. Lists are batched by their parents' ids.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.commands import MovementKind
+from domain.database import Database
+from domain.periods import Clock, period_containing
+from domain.positions import MONEY_LINES, LineKind
+from domain.terms import PROGRAMME_SQL, Programme
+from domain.values import OPERATOR_ID
+from settlement.invariants import NAMES, Check
+from settlement.lines import Positions, Settled, draft_margin_micro, settle
+from settlement.scan import positions_by_period
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a close proves: the hash over all of it, the hash of the close before, and every invariant's result.
+
+    The details of checks are coalition figures, so a partner finds them empty.
+    """
+
+    sha256: str
+    previous: str | None
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementPeriod:
+    """A period; ``state`` is OPEN, CLOSING or CLOSED."""
+
+    id: int
+    label: str
+    state: str
+    opens_at: datetime
+    closes_at: datetime
+    closed_at: datetime | None
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodFigures:
+    """The operator's side of a period: for the operator's eyes only. A draft until the period is closed."""
+
+    operator_net_minor: int
+    pool_change_micro: int
+    margin_micro: int
+    is_draft: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementStatement:
+    """One partner's statement of one period; amounts in minor units, the shortfall's value in micro-units.
+
+    ``net_minor`` positive: the operator pays. ``document``: the canonical bytes, None while it is a draft.
+    """
+
+    period_id: int
+    partner_id: int
+    net_minor: int
+    due_minor: int
+    shortfall_points: int
+    shortfall_value_micro: int
+    document: bytes | None
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether the period is not closed yet."""
+        return self.document is None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One line: exact in micro-units, billed in minor units, signed from the partner's side."""
+
+    period_id: int
+    partner_id: int
+    kind: LineKind
+    entries: int
+    points: int | None
+    exact_micro: int
+    prior_exact_micro: int
+    billed_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """A budget window that a partner's entries of a period drew on: what they drew, and the window as it stands now.
+
+    ``window``: label of the window's period, None for a single budget over all of its plan's dates.
+    """
+
+    budget_id: int
+    window: str | None
+    drawn_micro: int
+    limit_micro: int
+    overdraft_micro: int
+    consumed_micro: int
+    reserved_micro: int
+
+
+StatementKey = tuple[int, int]
+"""Period id and partner id: which statement."""
+
+_PERIOD_COLUMNS = "id, label, state, opens_at, closes_at, closed_at, certificate, certificate_sha256, previous_sha256"
+PERIOD_BY_ID_SQL = text(f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id = :id")  # noqa: S608 (a constant)
+PERIOD_BY_LABEL_SQL = text(f"SELECT {_PERIOD_COLUMNS} FROM period WHERE label = :label")  # noqa: S608 (a constant)
+PERIODS_SQL = text(
+    f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id < :before ORDER BY id DESC LIMIT :limit"  # noqa: S608 (a constant)
+)
+FIGURES_SQL = text(
+    "SELECT id, operator_net_minor, pool_change_micro, margin_micro FROM period"
+    " WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
+)
+STATEMENTS_SQL = text(
+    "SELECT period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document"
+    "  FROM statement WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id"
+)
+LINES_SQL = text(
+    """
+    SELECT l.period_id, l.partner_id, l.kind, l.entries, l.points, l.exact_micro, l.prior_exact_micro, l.billed_minor
+      FROM statement_line AS l
+      JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
+        ON asked.period_id = l.period_id AND asked.partner_id = l.partner_id
+    """
+)
+DRAFT_POSITIONS_SQL = text(
+    """
+    SELECT q.period_id, q.partner_id, q.kind, q.entries, q.points, q.amount_micro, q.prior_amount_micro, q.hash_sum
+      FROM position AS q JOIN period AS p ON p.id = q.period_id AND p.state <> 'CLOSED'
+     WHERE q.period_id = ANY(CAST(:period_ids AS integer[]))
+    """
+)
+DRAFT_SHORTFALLS_SQL = text(
+    """
+    SELECT t.period_id, t.party_id, sum(t.shortfall_points), sum(t.shortfall_points * e.issue_price_micro)
+      FROM transaction AS t
+      JOIN period AS p ON p.id = t.period_id AND p.state <> 'CLOSED'
+      JOIN terms AS e ON e.id = t.terms_id
+     WHERE t.period_id = ANY(CAST(:period_ids AS integer[])) AND t.kind = 'EARN_REVERSAL' AND t.shortfall_points > 0
+     GROUP BY t.period_id, t.party_id
+    """
+)
+BUDGETS_SQL = text(
+    """
+    SELECT u.period_id, u.party_id, b.id, w.label, u.drawn_micro, b.limit_micro, b.overdraft_micro, b.consumed_micro,
+           b.reserved_micro
+      FROM (SELECT t.period_id, t.party_id, t.budget_id, sum(t.budget_micro) AS drawn_micro
+              FROM transaction AS t
+              JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[]))
+                AS asked (period_id, partner_id) ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
+             WHERE t.kind IN ('EARN', 'EARN_REVERSAL') AND t.budget_id IS NOT NULL
+             GROUP BY t.period_id, t.party_id, t.budget_id) AS u
+      JOIN budget AS b ON b.id = u.budget_id
+      LEFT JOIN period AS w ON w.id = b.period_id
+     ORDER BY u.period_id, u.party_id, b.id
+    """
+)
+
+
+def _line_commands_sql(order: str, compare: str) -> TextClause:
+    return text(
+        f"""
+        SELECT t.command_id
+          FROM transaction AS t
+         WHERE t.period_id = :period_id AND t.party_id = :partner_id AND t.kind = :kind
+           AND (CAST(:after AS bigint) IS NULL OR t.command_id {compare} CAST(:after AS bigint))
+         GROUP BY t.command_id
+         ORDER BY t.command_id {order} LIMIT :limit
+        """  # noqa: S608 (two words of this module)
+    )
+
+
+LINE_COMMANDS_SQL = _line_commands_sql("ASC", ">")
+LINE_COMMANDS_DESCENDING_SQL = _line_commands_sql("DESC", "<")
+
+NO_PERIOD_AFTER = 2**31 - 1
+
+MOVEMENTS_OF_LINE = {line: movement for movement, lines in MONEY_LINES.items() for line, _ in lines}
+"""The kind of movement behind a statement line; the fixed fee, tax and adjustments have none."""
+
+
+async def period_by_id(database: Database, viewer_id: int, period_id: int) -> SettlementPeriod | None:
+    """The period with that ordinal, once it exists."""
+    async with database.reading(viewer_id) as connection:
+        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_ID_SQL, {"id": period_id})).one_or_none())
+
+
+async def period_by_label(database: Database, viewer_id: int, label: str) -> SettlementPeriod | None:
+    """The period with that label, such as "2017-03", once it exists."""
+    async with database.reading(viewer_id) as connection:
+        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_LABEL_SQL, {"label": label})).one_or_none())
+
+
+async def current_period(database: Database, viewer_id: int, clock: Clock) -> SettlementPeriod | None:
+    """The period that contains the clock's reading; None before anything was booked in it, or without a programme."""
+    async with database.reading(viewer_id) as connection:
+        programme = await _programme(connection)
+        if programme is None:
+            return None
+        parameters = {"id": period_containing(clock(), programme.zone)}
+        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_ID_SQL, parameters)).one_or_none())
+
+
+async def periods_page(
+    database: Database, viewer_id: int, limit: int, after_id: int | None = None
+) -> list[SettlementPeriod]:
+    """At most ``limit`` periods, latest first, from before ``after_id`` on."""
+    parameters = {"before": NO_PERIOD_AFTER if after_id is None else after_id, "limit": limit}
+    async with database.reading(viewer_id) as connection:
+        rows = (await connection.execute(PERIODS_SQL, parameters)).all()
+    return [_period(viewer_id, row) for row in rows]
+
+
+def _one_period(viewer_id: int, row: Row[Any] | None) -> SettlementPeriod | None:
+    return None if row is None else _period(viewer_id, row)
+
+
+def _period(viewer_id: int, row: Row[Any]) -> SettlementPeriod:
+    certificate = None
+    if row.certificate is not None:
+        stored = row.certificate if isinstance(row.certificate, dict) else json.loads(row.certificate)
+        certificate = Certificate(
+            bytes(row.certificate_sha256).hex(),
+            None if row.previous_sha256 is None else bytes(row.previous_sha256).hex(),
+            tuple(
+                Check(c["number"], NAMES[c["number"]], c["holds"], c["detail"] if viewer_id == OPERATOR_ID else "")
+                for c in stored["checks"]
+            ),
+        )
+    return SettlementPeriod(row.id, row.label, row.state, row.opens_at, row.closes_at, row.closed_at, certificate)
+
+
+async def _programme(connection: AsyncConnection) -> Programme | None:
+    row = (await connection.execute(PROGRAMME_SQL)).one_or_none()
+    return None if row is None else Programme(*row)
+
+
+async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> tuple[dict[int, Positions], int]:
+    """Positions of those of the periods that are not closed, and the currency's decimals."""
+    programme = await _programme(connection)
+    if programme is None:
+        return {}, 0
+    rows = await connection.execute(DRAFT_POSITIONS_SQL, {"period_ids": list(period_ids)})
+    return dict(positions_by_period(rows)), programme.currency_digits
+
+
+async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[int, PeriodFigures]:
+    """The operator's figures of these periods. Coalition-wide, so the caller answers them to the operator only."""
+    async with database.reading(OPERATOR_ID) as connection:
+        stored = await connection.execute(FIGURES_SQL, {"period_ids": list(period_ids)})
+        figures = {row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), is_draft=False) for row in stored}
+        drafts, digits = await _drafts(connection, period_ids)
+    nothing = PeriodFigures(0, 0, 0, is_draft=True)
+    for period_id in period_ids:
+        if period_id not in figures:
+            figures[period_id] = _draft_figures(drafts[period_id], digits) if period_id in drafts else nothing
+    return figures
+
+
+def _draft_figures(positions: Positions, digits: int) -> PeriodFigures:
+    settled = settle(positions, digits)
+    pool = positions.get((OPERATOR_ID, LineKind.POOL))
+    return PeriodFigures(
+        -sum(one.net_minor for one in settled),
+        0 if pool is None else pool.amount_micro,
+        draft_margin_micro(positions, settled, digits),
+        is_draft=True,
+    )
+
+
+async def statements_of_periods(
+    database: Database, viewer_id: int, period_ids: Sequence[int]
+) -> dict[int, list[SettlementStatement]]:
+    """By period id, the statements that the viewer may see, by partner id."""
+    parameters = {"period_ids": list(period_ids)}
+    found: defaultdict[int, list[SettlementStatement]] = defaultdict(list)
+    async with database.reading(viewer_id) as connection:
+        for row in await connection.execute(STATEMENTS_SQL, parameters):
+            found[row.period_id].append(
+                SettlementStatement(
+                    row.period_id,
+                    row.partner_id,
+                    int(row.net_minor),
+                    int(row.due_minor),
+                    int(row.shortfall_points),
+                    int(row.shortfall_value_micro),
+                    bytes(row.document),
+                )
+            )
+        drafts, digits = await _drafts(connection, period_ids)
+        shortfalls = {
+            (row[0], row[1]): (int(row[2]), int(row[3]))
+            for row in await connection.execute(DRAFT_SHORTFALLS_SQL, parameters)
+        }
+    for period_id, positions in drafts.items():
+        found[period_id] += [
+            _draft_statement(period_id, one, shortfalls.get((period_id, one.partner_id), (0, 0)))
+            for one in settle(positions, digits)
+        ]
+    return {period_id: found[period_id] for period_id in period_ids}
+
+
+def _draft_statement(period_id: int, settled: Settled, shortfall: tuple[int, int]) -> SettlementStatement:
+    return SettlementStatement(
+        period_id, settled.partner_id, settled.net_minor, settled.due_minor, *shortfall, document=None
+    )
+
+
+async def lines_of_statements(
+    database: Database, viewer_id: int, keys: Sequence[StatementKey]
+) -> dict[StatementKey, list[StatementLine]]:
+    """By statement, its lines in the order of their kinds."""
+    wanted = set(keys)
+    found: defaultdict[StatementKey, list[StatementLine]] = defaultdict(list)
+    async with database.reading(viewer_id) as connection:
+        rows = (await connection.execute(LINES_SQL, _key_columns(keys))).all()
+        drafts, digits = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
+    for period_id, partner_id, kind, entries, points, *amounts in rows:
+        whole_points = None if points is None else int(points)
+        line = StatementLine(period_id, partner_id, LineKind(kind), entries, whole_points, *map(int, amounts))
+        found[(period_id, partner_id)].append(line)
+    for period_id, positions in drafts.items():
+        for one in settle(positions, digits):
+            if (period_id, one.partner_id) in wanted:
+                found[(period_id, one.partner_id)] = _draft_lines(period_id, one)
+    order = list(LineKind)
+    return {key: sorted(found[key], key=lambda line: order.index(line.kind)) for key in keys}
+
+
+def _draft_lines(period_id: int, settled: Settled) -> list[StatementLine]:
+    return [
+        StatementLine(
+            period_id,
+            settled.partner_id,
+            line.kind,
+            line.entries,
+            line.points,
+            line.exact_micro,
+            line.prior_exact_micro,
+            line.billed_minor,
+        )
+        for line in settled.lines
+    ]
+
+
+async def budgets_of_statements(
+    database: Database, viewer_id: int, keys: Sequence[StatementKey]
+) -> dict[StatementKey, list[BudgetUse]]:
+    """By statement, the budget windows that its entries drew on, credits taken off."""
+    found: defaultdict[StatementKey, list[BudgetUse]] = defaultdict(list)
+    async with database.reading(viewer_id) as connection:
+        for period_id, partner_id, budget_id, window, *amounts in await connection.execute(
+            BUDGETS_SQL, _key_columns(keys)
+        ):
+            found[(period_id, partner_id)].append(BudgetUse(budget_id, window, *map(int, amounts)))
+    return {key: found[key] for key in keys}
+
+
+def _key_columns(keys: Sequence[StatementKey]) -> Mapping[str, list[int]]:
+    return {"period_ids": [key[0] for key in keys], "partner_ids": [key[1] for key in keys]}
+
+
+async def line_command_ids(  # noqa: PLR0913 (which line, and which page of it)
+    database: Database,
+    viewer_id: int,
+    period_id: int,
+    partner_id: int,
+    kind: LineKind,
+    limit: int,
+    after_id: int | None = None,
+    *,
+    newest_first: bool = False,
+) -> list[int]:
+    """A page of the commands behind a line ("explain this line"), by command id; none behind a fixed fee or a tax."""
+    movement: MovementKind | None = MOVEMENTS_OF_LINE.get(kind)
+    if movement is None:
+        return []
+    parameters = {
+        "period_id": period_id,
+        "partner_id": partner_id,
+        "kind": movement.value,
+        "after": after_id,
+        "limit": limit,
+    }
+    async with database.reading(viewer_id) as connection:
+        statement = LINE_COMMANDS_DESCENDING_SQL if newest_first else LINE_COMMANDS_SQL
+        return [row.command_id for row in await connection.execute(statement, parameters)]

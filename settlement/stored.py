@@ -1,0 +1,186 @@
+"""Closed periods as stored: their statements made again, compared with what stands there (invariants 8, 14, 15)."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.positions import LineKind
+from domain.values import decimal_from_micro, decimal_from_minor, micro_per_minor
+from settlement.documents import PeriodFacts, Shortfall, Statement, make_statement
+from settlement.invariants import Check, check
+from settlement.lines import Positions, positions_of_movements, settle
+from settlement.scan import LedgerScan
+
+PARTNER_CODES_SQL = text("SELECT id, code FROM partner")
+STATEMENTS_SQL = text(
+    "SELECT period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document"
+    "  FROM statement WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id"
+)
+STATEMENT_LINES_SQL = text(
+    "SELECT period_id, partner_id, kind, entries, points, exact_micro, prior_exact_micro, billed_minor"
+    "  FROM statement_line WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id, kind"
+)
+ROUNDING_SQL = text(
+    "SELECT period_id, partner_id, line_kind, sum(amount_micro) FROM partner_entry"
+    " WHERE kind = 'ROUNDING' AND period_id = ANY(CAST(:period_ids AS integer[]))"
+    " GROUP BY period_id, partner_id, line_kind"
+)
+
+
+class StoredLine(NamedTuple):
+    """A row of ``statement_line`` without its keys."""
+
+    entries: int
+    points: int | None
+    exact_micro: int
+    prior_exact_micro: int
+    billed_minor: int
+
+
+class StoredStatement(NamedTuple):
+    """A row of ``statement`` without its keys."""
+
+    net_minor: int
+    due_minor: int
+    shortfall_points: int
+    shortfall_value_micro: int
+    document: bytes
+
+
+Key = tuple[int, int]
+"""Period id and partner id: which statement."""
+
+
+class Stored(NamedTuple):
+    """What stands of closed periods; rounding is signed from the partner's side (billed minus exact)."""
+
+    statements: dict[Key, StoredStatement]
+    lines: dict[Key, dict[LineKind, StoredLine]]
+    rounding_micro: dict[Key, dict[LineKind, int]]
+
+
+async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) -> Stored:
+    """Statements, lines and rounding entries of these periods."""
+    parameters = {"period_ids": list(period_ids)}
+    statements = {
+        (row.period_id, row.partner_id): StoredStatement(
+            int(row.net_minor),
+            int(row.due_minor),
+            int(row.shortfall_points),
+            int(row.shortfall_value_micro),
+            bytes(row.document),
+        )
+        for row in await connection.execute(STATEMENTS_SQL, parameters)
+    }
+    lines: defaultdict[Key, dict[LineKind, StoredLine]] = defaultdict(dict)
+    for period_id, partner_id, kind, entries, points, *amounts in await connection.execute(
+        STATEMENT_LINES_SQL, parameters
+    ):
+        line = StoredLine(entries, None if points is None else int(points), *map(int, amounts))
+        lines[(period_id, partner_id)][LineKind(kind)] = line
+    rounding: defaultdict[Key, dict[LineKind, int]] = defaultdict(dict)
+    for period_id, partner_id, kind, amount in await connection.execute(ROUNDING_SQL, parameters):
+        rounding[(period_id, partner_id)][LineKind(kind)] = int(amount)
+    return Stored(statements, lines, rounding)
+
+
+async def partner_codes(connection: AsyncConnection) -> dict[int, str]:
+    """Code of every partner, by id."""
+    return {row[0]: row[1] for row in await connection.execute(PARTNER_CODES_SQL)}
+
+
+def statements_of(
+    period: PeriodFacts, positions: Positions, scan: LedgerScan, codes: dict[int, str]
+) -> list[Statement]:
+    """The period's statements from these positions, by partner id."""
+    drawn, shortfalls = scan.drawn(period.id), scan.shortfalls(period.id)
+    return [
+        make_statement(
+            period,
+            settled,
+            codes[settled.partner_id],
+            drawn.get(settled.partner_id, ()),
+            shortfalls.get(settled.partner_id, Shortfall()),
+        )
+        for settled in settle(positions, period.currency_digits)
+    ]
+
+
+def check_stored(
+    scan: LedgerScan, stored: Stored, periods: Iterable[PeriodFacts], codes: dict[int, str]
+) -> list[Check]:
+    """Invariants 8, 14 and 15 of these periods: everything is made again from the rows of the scan."""
+    sums: list[str] = []
+    residues: list[str] = []
+    bytes_: list[str] = []
+    for period in periods:
+        positions = positions_of_movements(scan.sums(period.id), scan.fixed_fees(period.id))
+        made = {one.settled.partner_id: one for one in statements_of(period, positions, scan, codes)}
+        partner_ids = {partner_id for period_id, partner_id in stored.statements if period_id == period.id}
+        for partner_id in sorted(made.keys() | partner_ids):
+            where = f"statement of {codes.get(partner_id, partner_id)} for {period.label}"
+            key = (period.id, partner_id)
+            statement, again = stored.statements.get(key), made.get(partner_id)
+            if statement is None or again is None:
+                sums.append(f"{where} {'is missing' if statement is None else 'has no entries'}")
+                continue
+            lines = stored.lines.get(key, {})
+            sums += _sum_problems(where, statement, lines, again, period.currency_digits)
+            residues += _residue_problems(where, lines, stored.rounding_micro.get(key, {}), period.currency_digits)
+            if statement.document != again.document:
+                bytes_.append(f"{where}: its bytes are not what its rows make")
+    statements = f"{len(stored.statements)} statements"
+    lines_ = f"{sum(len(lines) for lines in stored.lines.values())} lines"
+    return [check(8, sums, lines_), check(14, residues, lines_), check(15, bytes_, statements)]
+
+
+def _sum_problems(
+    where: str, statement: StoredStatement, lines: dict[LineKind, StoredLine], again: Statement, digits: int
+) -> list[str]:
+    problems = []
+    billed_minor = sum(line.billed_minor for line in lines.values())
+    if statement.net_minor != billed_minor:
+        net, billed = decimal_from_minor(statement.net_minor, digits), decimal_from_minor(billed_minor, digits)
+        problems.append(f"{where}: net {net}, its lines sum to {billed}")
+    if statement.due_minor != again.settled.due_minor:
+        problems.append(f"{where}: due {decimal_from_minor(statement.due_minor, digits)}")
+    if statement[2:4] != (again.shortfall.points, again.shortfall.value_micro):
+        problems.append(f"{where}: shortfall {statement.shortfall_points} instead of {again.shortfall.points}")
+    from_rows = {
+        line.kind: StoredLine(line.entries, line.points, line.exact_micro, line.prior_exact_micro, line.billed_minor)
+        for line in again.settled.lines
+    }
+    problems += [
+        f"{where}, line {kind}: {_line_text(lines.get(kind))} instead of {_line_text(from_rows.get(kind))}"
+        for kind in sorted(lines.keys() | from_rows.keys())
+        if lines.get(kind) != from_rows.get(kind)
+    ]
+    return problems
+
+
+def _line_text(line: StoredLine | None) -> str:
+    if line is None:
+        return "no line"
+    values: dict[str, Any] = line._asdict()
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _residue_problems(
+    where: str, lines: dict[LineKind, StoredLine], rounding: dict[LineKind, int], digits: int
+) -> list[str]:
+    problems = []
+    per_minor = micro_per_minor(digits)
+    for kind in sorted(lines.keys() | rounding.keys()):
+        line = lines.get(kind)
+        residue_micro = 0 if line is None else line.exact_micro - line.billed_minor * per_minor
+        # A tie leaves exactly half a minor unit; rounding half-even never leaves more.
+        if 2 * abs(residue_micro) > per_minor:
+            problems.append(f"{where}, line {kind}: residue {decimal_from_micro(residue_micro)}")
+        booked_micro = -rounding.get(kind, 0)
+        if booked_micro != residue_micro:
+            booked, residue = decimal_from_micro(booked_micro), decimal_from_micro(residue_micro)
+            problems.append(f"{where}, line {kind}: ROUNDING has {booked}, the line leaves {residue}")
+    return problems

@@ -1,0 +1,121 @@
+"""What a close writes: partner entries, statements with their lines, and the period's end."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.ledger import HASHED_PARTNER_ENTRY_COLUMNS, row_hash_sql
+from domain.loading import ID_BLOCK_SIZE, next_id_block
+from settlement.documents import Statement
+
+INSERT_ENTRIES_SQL = text(
+    f"""
+    INSERT INTO partner_entry ({", ".join(HASHED_PARTNER_ENTRY_COLUMNS)}, row_hash)
+    SELECT {", ".join(HASHED_PARTNER_ENTRY_COLUMNS)}, {row_hash_sql(HASHED_PARTNER_ENTRY_COLUMNS, "e")}
+      FROM (SELECT id, CAST(:period_id AS integer) AS period_id, partner_id, kind, line_kind, amount_micro, terms_id,
+                   CAST(:recorded_at AS timestamptz) AS recorded_at
+              FROM unnest(CAST(:ids AS bigint[]), CAST(:partner_ids AS integer[]), CAST(:kinds AS text[]),
+                          CAST(:line_kinds AS text[]), CAST(:amounts_micro AS bigint[]), CAST(:terms_ids AS integer[]))
+                AS given (id, partner_id, kind, line_kind, amount_micro, terms_id)) AS e
+     ORDER BY id
+    RETURNING partner_id, amount_micro, row_hash
+    """  # noqa: S608 (column names of the ledger)
+)
+INSERT_STATEMENTS_SQL = text(
+    """
+    INSERT INTO statement
+           (period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document)
+    SELECT :period_id, partner_id, net::numeric, due::numeric, points::numeric, value::numeric, document
+      FROM unnest(CAST(:partner_ids AS integer[]), CAST(:nets AS text[]), CAST(:dues AS text[]),
+                  CAST(:points AS text[]), CAST(:values AS text[]), CAST(:documents AS bytea[]))
+        AS new (partner_id, net, due, points, value, document)
+    """
+)
+INSERT_LINES_SQL = text(
+    """
+    INSERT INTO statement_line
+           (period_id, partner_id, kind, entries, points, exact_micro, prior_exact_micro, billed_minor)
+    SELECT :period_id, partner_id, kind, entries, points::numeric, exact::numeric, prior::numeric, billed::numeric
+      FROM unnest(CAST(:partner_ids AS integer[]), CAST(:kinds AS text[]), CAST(:entries AS bigint[]),
+                  CAST(:points AS text[]), CAST(:exacts AS text[]), CAST(:priors AS text[]), CAST(:billed AS text[]))
+        AS new (partner_id, kind, entries, points, exact, prior, billed)
+    """
+)
+CLOSE_PERIOD_SQL = text(
+    """
+    UPDATE period
+       SET state = 'CLOSED', closed_at = :closed_at, pool_micro = CAST(CAST(:pool_micro AS text) AS numeric),
+           pool_change_micro = CAST(CAST(:pool_change_micro AS text) AS numeric),
+           margin_micro = CAST(CAST(:margin_micro AS text) AS numeric),
+           operator_net_minor = CAST(CAST(:operator_net_minor AS text) AS numeric),
+           certificate = CAST(CAST(:certificate AS text) AS jsonb), certificate_sha256 = :sha256,
+           previous_sha256 = :previous
+     WHERE id = :id
+    """
+)
+
+PartnerEntry = tuple[int, str, str | None, int, int | None]
+"""Partner id, kind, line kind, amount in micro-units from the partner's side, terms id."""
+
+
+async def write_entries(
+    connection: AsyncConnection, period_id: int, recorded_at: datetime, entries: Sequence[PartnerEntry]
+) -> list[tuple[int, int, int]]:
+    """Books partner entries; answers (partner id, amount_micro, row hash) of each."""
+    if not entries:
+        return []
+    blocks = [await next_id_block(connection) for _ in range(0, len(entries), ID_BLOCK_SIZE)]
+    partner_ids, kinds, line_kinds, amounts_micro, terms_ids = zip(*entries, strict=True)
+    rows = await connection.execute(
+        INSERT_ENTRIES_SQL,
+        {
+            "period_id": period_id,
+            "recorded_at": recorded_at,
+            "ids": list(chain.from_iterable(blocks))[: len(entries)],
+            "partner_ids": list(partner_ids),
+            "kinds": list(kinds),
+            "line_kinds": list(line_kinds),
+            "amounts_micro": list(amounts_micro),
+            "terms_ids": list(terms_ids),
+        },
+    )
+    return [(row.partner_id, row.amount_micro, row.row_hash) for row in rows]
+
+
+async def write_statements(connection: AsyncConnection, period_id: int, statements: Sequence[Statement]) -> None:
+    """Stores statements and their lines."""
+    await connection.execute(
+        INSERT_STATEMENTS_SQL,
+        {
+            "period_id": period_id,
+            "partner_ids": [one.settled.partner_id for one in statements],
+            "nets": [str(one.settled.net_minor) for one in statements],
+            "dues": [str(one.settled.due_minor) for one in statements],
+            "points": [str(one.shortfall.points) for one in statements],
+            "values": [str(one.shortfall.value_micro) for one in statements],
+            "documents": [one.document for one in statements],
+        },
+    )
+    lines = [(one.settled.partner_id, line) for one in statements for line in one.settled.lines]
+    await connection.execute(
+        INSERT_LINES_SQL,
+        {
+            "period_id": period_id,
+            "partner_ids": [partner_id for partner_id, _ in lines],
+            "kinds": [line.kind.value for _, line in lines],
+            "entries": [line.entries for _, line in lines],
+            "points": [None if line.points is None else str(line.points) for _, line in lines],
+            "exacts": [str(line.exact_micro) for _, line in lines],
+            "priors": [str(line.prior_exact_micro) for _, line in lines],
+            "billed": [str(line.billed_minor) for _, line in lines],
+        },
+    )
+
+
+async def close_row(connection: AsyncConnection, values: dict[str, Any]) -> None:
+    """Ends the period: its figures, certificate and place in the chain; nothing of it changes any more."""
+    await connection.execute(CLOSE_PERIOD_SQL, values)

@@ -1,0 +1,111 @@
+"""SETTLEMENT.md c.6 to the last digit, from rows through the close to what is read."""
+
+import json
+from datetime import datetime
+
+from sqlalchemy import text
+
+from domain.database import Database
+from domain.values import OPERATOR_ID
+from settlement.closing import close_period
+from settlement.reading import lines_of_statements, period_figures, statements_of_periods
+from settlement.verifying import verify
+from tests.settlement.worked_example import april, coalition, march
+from tests.settlement.writer import noon
+
+MARCH, APRIL = 2017 * 12 + 2, 2017 * 12 + 3
+
+
+def at(instant: datetime):  # type: ignore[no-untyped-def]
+    return lambda: instant
+
+
+async def nets(database: Database, period_id: int) -> dict[int, int]:
+    statements = (await statements_of_periods(database, OPERATOR_ID, [period_id]))[period_id]
+    return {statement.partner_id: statement.net_minor for statement in statements}
+
+
+async def billed(database: Database, period_id: int, partner_id: int) -> dict[str, tuple[int, int, int]]:
+    lines = await lines_of_statements(database, OPERATOR_ID, [(period_id, partner_id)])
+    return {
+        line.kind.value: (line.exact_micro, line.prior_exact_micro, line.billed_minor)
+        for line in lines[(period_id, partner_id)]
+    }
+
+
+async def totals(database: Database, period_id: int) -> dict[str, object]:
+    async with database.reading(OPERATOR_ID) as connection:
+        row = await connection.execute(
+            text("SELECT certificate->'totals' FROM period WHERE id = :id"), {"id": period_id}
+        )
+        stored = row.scalar_one()
+    return stored if isinstance(stored, dict) else json.loads(stored)  # type: ignore[no-any-return]
+
+
+async def test_two_months(database: Database) -> None:
+    example = await coalition(database)
+    await march(example)
+    closed = await close_period(database, at(noon(2017, 4, 1)), "2017-03", "close-1")
+    assert not closed.replayed
+    assert closed.period.state == "CLOSED"
+    assert closed.period.certificate is not None
+    assert [(check.number, check.holds) for check in closed.period.certificate.checks] == [
+        (number, True) for number in range(1, 16)
+    ]
+    a, b, c = (example.writer.partner_ids[code] for code in "ABC")
+    assert await nets(database, MARCH) == {a: -107_800, b: -45_200, c: -3_250}
+    assert await billed(database, MARCH, c) == {
+        "ISSUE": (-222_216_000, 0, -22_222),
+        "SERVICE_FEE": (-27_777_000, 0, -2_778),
+        "REIMBURSEMENT": (237_500_000, 0, 23_750),
+        "FIXED_FEE": (-20_000_000, 0, -2_000),
+    }
+    assert await billed(database, MARCH, a) == {
+        "ISSUE": (-1_200_000_000, 0, -120_000),
+        "SERVICE_FEE": (-120_000_000, 0, -12_000),
+        "EARN_REVERSAL": (20_000_000, 0, 2_000),
+        "SERVICE_FEE_REFUND": (2_000_000, 0, 200),
+        "REIMBURSEMENT": (270_000_000, 0, 27_000),
+        "FIXED_FEE": (-50_000_000, 0, -5_000),
+    }
+    assert await totals(database, MARCH) == {
+        "operator_net": "1562.50",
+        "pool_change": "1207.216000",
+        "pool": "1207.216000",
+        "margin": "355.284000",
+        "fees": "293.777000",
+        "spread": "61.500000",
+        "breakage": "0.000000",
+        "rounding": "0.007000",
+        "subsidy": "0.000000",
+        "outstanding_points": 116_518,
+        "netting_efficiency_ppm": 424_175,
+    }
+    await april(example)
+    await close_period(database, at(noon(2017, 5, 1)), "2017-04", "close-2")
+    assert await nets(database, APRIL) == {a: -67_923, b: -28_900, c: 5_360}
+    assert await billed(database, APRIL, a) == {
+        "ISSUE": (-1_026_130_200, 0, -102_613),
+        "SERVICE_FEE": (-100_601_000, 0, -10_060),
+        "EARN_REVERSAL": (25_000_000, 25_000_000, 2_500),
+        "SERVICE_FEE_REFUND": (2_500_000, 2_500_000, 250),
+        "REIMBURSEMENT": (450_000_000, 0, 45_000),
+        "BREAKAGE_SHARE": (20_000_000, 0, 2_000),
+        "FIXED_FEE": (-50_000_000, 0, -5_000),
+    }
+    assert await totals(database, APRIL) == {
+        "operator_net": "914.63",
+        "pool_change": "528.530200",
+        "pool": "1735.746200",
+        "margin": "386.099800",
+        "fees": "257.201000",
+        "spread": "90.900000",
+        "breakage": "38.000000",
+        "rounding": "-0.001200",
+        "subsidy": "0.000000",
+        "outstanding_points": 165_019,
+        "netting_efficiency_ppm": 618_097,
+    }
+    report = await verify(database, at(noon(2017, 5, 2)))
+    assert report.holds, [check for check in report.checks if not check.holds]
+    assert report.closed_labels == ("2017-03", "2017-04")
