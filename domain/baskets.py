@@ -17,7 +17,10 @@ QUANTITY_MAX_MILLI = 10**12
 
 
 def checked_amount(amount: Amount, programme: Programme, field: str) -> int:
-    """A command's money in minor units of the programme's currency. Raises Refused(CURRENCY_MISMATCH, AMOUNT_INVALID)."""
+    """A command's money in minor units of the programme's currency.
+
+    Raises Refused(CURRENCY_MISMATCH, AMOUNT_INVALID).
+    """
     if amount.currency != programme.currency:
         message = f"amounts are in {programme.currency} here"
         raise Refused(RefusalCode.CURRENCY_MISMATCH, message, f"{field}.currency")

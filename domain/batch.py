@@ -27,7 +27,7 @@ SYSTEM_KEY_PREFIX = "system:"
 """Keys of commands that no caller sent; callers cannot use it."""
 
 
-class StartOver(Exception):  # noqa: N818 (a signal inside the queue, not an error)
+class StartOver(Exception):
     """What the batch assumed before its locks no longer holds: begin again from step 0."""
 
 
@@ -101,7 +101,7 @@ class Budget:
 
     @property
     def available_micro(self) -> int:
-        """limit (+ approved overdraft) - consumed - reserved (SETTLEMENT.md c.4)."""
+        """Limit (+ approved overdraft) - consumed - reserved (SETTLEMENT.md c.4)."""
         return self.limit_micro + self.overdraft_micro - self.consumed_micro - self.reserved_micro
 
     def draw(self, amount_micro: int, now: datetime) -> None:
@@ -264,7 +264,7 @@ class Batch:
     new_lot_uses: list[LotUseRow] = field(default_factory=list)
     is_quote: bool = False
     sent_before: dict[tuple[int, str], set[int]] = field(default_factory=dict)
-    """Command ids that earlier attempts of this very batch used: found again after a lost commit, they are no replay."""
+    """Ids that earlier attempts of this very batch gave commands: found again after a lost commit, no replay."""
 
     @property
     def configuration(self) -> Configuration:

@@ -98,7 +98,9 @@ def _write_burn(
     assert sum(part for _, part in used) == points, "an account's lots hold its available points"
     for lot, part in used:
         lot.take(part)
-        batch.new_lot_uses.append(lot_use(batch, lot, transaction_id, MovementKind.BURN, part, row.period_id, row.partner_id))
+        batch.new_lot_uses.append(
+            lot_use(batch, lot, transaction_id, MovementKind.BURN, part, row.period_id, row.partner_id)
+        )
     account.change(-points)
     account.note_next_expiry()
     original.burn_transaction_id = transaction_id
@@ -136,7 +138,7 @@ def _write_burn(
     )
 
 
-def lot_use(  # noqa: PLR0913 (one row)
+def lot_use(
     batch: Batch,
     lot: Lot,
     transaction_id: int,

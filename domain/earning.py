@@ -46,7 +46,7 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
     return _accept(batch, command, member, store_id, amount_minor, lines, print_)
 
 
-def _accept(  # noqa: PLR0913 (everything that was checked, each once)
+def _accept(
     batch: Batch,
     command: Earn,
     member: Member,
@@ -115,7 +115,7 @@ def _accept(  # noqa: PLR0913 (everything that was checked, each once)
     )
 
 
-def _write_award(  # noqa: PLR0913 (one row's whole context)
+def _write_award(
     batch: Batch, row: CommandRow, award: Award, terms: Terms, booking: Booking, budget: Budget | None
 ) -> StoredAward:
     # An operator-funded award costs its issue value and no fee, and draws on no partner's budget.

@@ -69,9 +69,7 @@ def key_conflict() -> Refused:
     return Refused(RefusalCode.IDEMPOTENCY_CONFLICT, message, "idempotencyKey")
 
 
-def _new_member(
-    batch: Batch, command: Enroll, store_id: int, identifiers: tuple[tuple[str, str], ...]
-) -> Member:
+def _new_member(batch: Batch, command: Enroll, store_id: int, identifiers: tuple[tuple[str, str], ...]) -> Member:
     enrolled_at = batch.clock.recorded_at
     if batch.clock.is_history and command.occurred_at is not None:
         enrolled_at = command.occurred_at
@@ -90,9 +88,7 @@ def _new_member(
     batch.members[member.id] = member
     for identifier in identifiers:
         batch.identifiers[identifier] = member.id
-    batch.accounts[new.account_id] = Account(
-        new.account_id, 0, 0, 0, None, all_lots_loaded=True, is_new=True
-    )
+    batch.accounts[new.account_id] = Account(new.account_id, 0, 0, 0, None, all_lots_loaded=True, is_new=True)
     return member
 
 

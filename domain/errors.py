@@ -6,8 +6,9 @@
     |-- InputFileError         a file that cannot be read as what it should be
     `-- LedgerFault            the ledger is not what the code relies on: a bug or an edit behind its back
 
-Inside, they are raised; at the edge ``Refused`` becomes a ``Refusal`` of the GraphQL schema, a row of a reject file or a
-line on the terminal, and everything else is logged and masked. Database constraints map to codes in CONSTRAINT_CODES.
+Inside, they are raised; at the edge ``Refused`` becomes a ``Refusal`` of the GraphQL schema, a row of a reject file
+or a line on the terminal, and everything else is logged and masked. Database constraints map to codes in
+CONSTRAINT_CODES.
 """
 
 from enum import StrEnum

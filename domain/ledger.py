@@ -95,16 +95,17 @@ ENSURE_PERIODS_SQL = text(
     """
     INSERT INTO period (id, label, opens_at, closes_at, imported)
     SELECT id, label, opens_at, closes_at, :imported
-      FROM unnest(CAST(:ids AS integer[]), CAST(:labels AS text[]), CAST(:opens AS timestamptz[]), CAST(:closes AS timestamptz[]))
-        AS span (id, label, opens_at, closes_at)
+      FROM unnest(CAST(:ids AS integer[]), CAST(:labels AS text[]), CAST(:opens AS timestamptz[]),
+                  CAST(:closes AS timestamptz[])) AS span (id, label, opens_at, closes_at)
      ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET imported = true WHERE EXCLUDED.imported AND NOT period.imported AND period.state <> 'CLOSED'
+    ON CONFLICT (id) DO UPDATE SET imported = true
+     WHERE EXCLUDED.imported AND NOT period.imported AND period.state <> 'CLOSED'
     """
 )
 
 
 async def ensure_periods(connection: AsyncConnection, spans: Iterable[PeriodSpan], *, imported: bool = False) -> None:
-    """Creates the missing rows of these periods. Called in a transaction of its own, before anything posts into them."""
+    """Creates the missing rows of these periods, in a transaction of its own before anything posts into them."""
     ordered = sorted(spans, key=lambda span: span.id)
     await connection.execute(
         ENSURE_PERIODS_SQL,

@@ -25,7 +25,7 @@ LOCKS_SQL = text(
     UNION ALL
     SELECT pg_advisory_xact_lock_shared({PERIOD_LOCK_CLASS}, p)
       FROM (SELECT p FROM unnest(CAST(:periods AS integer[])) AS p ORDER BY p OFFSET 0) AS ascending
-    """
+    """  # noqa: S608 (two numbers of this application)
 )
 
 STATE_SQL = text(
@@ -106,17 +106,24 @@ ORIGINALS_SQL = text(
      WHERE c.id IN (
         SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
         UNION
-        SELECT k.id FROM unnest(CAST(:key_partners AS integer[]), CAST(:keys AS text[])) AS asked (partner_id, idempotency_key)
+        SELECT k.id
+          FROM unnest(CAST(:key_partners AS integer[]), CAST(:keys AS text[])) AS asked (partner_id, idempotency_key)
           JOIN command AS k USING (partner_id, idempotency_key)
         UNION
-        SELECT r.id FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[])) AS asked (partner_id, reference)
-          JOIN command AS r USING (partner_id, reference) WHERE r.reference_unique
+        SELECT r.id
+          FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[]))
+               AS asked (partner_id, reference)
+          JOIN command AS r USING (partner_id, reference)
+         WHERE r.reference_unique
         UNION
-        SELECT r.id FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[])) AS asked (partner_id, reference)
-          JOIN command AS r USING (partner_id, reference) WHERE NOT r.reference_unique AND r.kind IN ('EARN', 'BURN')
+        SELECT r.id
+          FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[]))
+               AS asked (partner_id, reference)
+          JOIN command AS r USING (partner_id, reference)
+         WHERE NOT r.reference_unique AND r.kind IN ('EARN', 'BURN')
      )
      ORDER BY c.id
-    """
+    """  # noqa: S608 (constants of this module)
 )
 
 
@@ -150,9 +157,7 @@ def command_row(values: Sequence[Any]) -> CommandRow:
 def _original(row: Row[Any]) -> Original:
     width = len(CommandRow.__slots__)
     command = command_row(row[:width])
-    return Original(
-        command, bytes(row.fingerprint), lines_from_text(row.lines), created_member=row.created_member
-    )
+    return Original(command, bytes(row.fingerprint), lines_from_text(row.lines), created_member=row.created_member)
 
 
 DETAILS_SQL = text(
@@ -227,17 +232,15 @@ CLAIM_SQL = text(
     """
     INSERT INTO member_identifier (kind, value, member_id, partner_id)
     SELECT kind, value, member_id, partner_id
-      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]), CAST(:partners AS integer[]))
-        AS claim (kind, value, member_id, partner_id)
+      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]),
+                  CAST(:partners AS integer[])) AS claim (kind, value, member_id, partner_id)
      ORDER BY kind, value
     ON CONFLICT (kind, value) DO NOTHING
     """
 )
 
 
-async def claim_identifiers(
-    connection: AsyncConnection, claims: dict[tuple[str, str], tuple[int, int]]
-) -> bool:
+async def claim_identifiers(connection: AsyncConnection, claims: dict[tuple[str, str], tuple[int, int]]) -> bool:
     """Step 3: claims identifiers for (member, partner), in sorted order; False when another process was first."""
     ordered = sorted(claims)
     result = await connection.execute(
@@ -265,7 +268,8 @@ CREATE_BUDGETS_SQL = text(
 )
 LOCK_BUDGETS_SQL = text(
     """
-    SELECT b.id, b.plan_id, b.period_id, b.limit_micro, b.overdraft_micro, b.consumed_micro, b.reserved_micro, b.alerted_at
+    SELECT b.id, b.plan_id, b.period_id, b.limit_micro, b.overdraft_micro, b.consumed_micro, b.reserved_micro,
+           b.alerted_at
       FROM budget AS b
      WHERE (b.plan_id, b.period_id) IN (SELECT * FROM unnest(CAST(:plans AS integer[]), CAST(:periods AS integer[])))
      ORDER BY b.id FOR NO KEY UPDATE
@@ -332,7 +336,8 @@ LOTS_SQL = text(
     """
     SELECT account_id, id, transaction_id, issuer_id, funder_id, terms_id, price_micro, breakage_share_ppm, granted,
            remaining, earned_at, expires_at, grace_until
-      FROM lot WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
+      FROM lot
+     WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
      ORDER BY id
     """
 )
@@ -364,5 +369,3 @@ SECRET_SQL = text("SELECT secret FROM installation")
 async def load_secret(connection: AsyncConnection) -> bytes:
     """The installation's 32 secret bytes: key of digests and of opaque ids."""
     return bytes((await connection.execute(SECRET_SQL)).scalar_one())
-
-

@@ -7,7 +7,10 @@ from datetime import datetime
 
 @dataclass(slots=True)
 class Lot:
-    """Open points of one award. ``remaining`` may be burned; price is the issue price per point at which they entered the pool."""
+    """Open points of one award: ``remaining`` of ``granted``.
+
+    ``price_micro`` is the issue price per point at which they entered the pool.
+    """
 
     account_id: int
     id: int

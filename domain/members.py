@@ -1,4 +1,4 @@
-"""Identifiers of members in one normal form, so that one person's card, e-mail or phone is found however it is typed."""
+"""Identifiers of members in one normal form, so that a card, e-mail or phone is found however it is typed."""
 
 import hashlib
 import hmac
@@ -49,15 +49,13 @@ def _email(raw: str) -> str | None:
 
 
 def is_clean_text(value: str, characters_max: int) -> bool:
-    """Whether a caller's text can be stored and shown: not empty, within length, no control characters, real Unicode."""
+    """Whether a caller's text can be stored and shown: not empty, not too long, no control characters, real Unicode."""
     if not 0 < len(value) <= characters_max or value != value.strip():
         return False
     return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
 
 
-def input_digest(
-    secret: bytes, identifiers: Iterable[tuple[str, str]], attributes: Iterable[tuple[str, str]]
-) -> str:
-    """Keyed digest of an enrolment's personal input: lets a replay be told from a conflict without storing the input."""
+def input_digest(secret: bytes, identifiers: Iterable[tuple[str, str]], attributes: Iterable[tuple[str, str]]) -> str:
+    """Keyed digest of an enrolment's personal input: tells a replay from a conflict without storing the input."""
     canonical = json.dumps([sorted(identifiers), sorted(attributes)], ensure_ascii=False, separators=(",", ":"))
     return hmac.digest(secret, canonical.encode(), hashlib.sha256).hex()

@@ -22,7 +22,7 @@ class PeriodSpan:
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The instant at which ``day`` begins in ``zone``, in UTC; where a clock change skips midnight, the change itself."""
+    """The instant at which ``day`` begins in ``zone``, in UTC; where clocks skip midnight, the change itself."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
@@ -52,7 +52,9 @@ def period_containing(instant: datetime, zone: ZoneInfo) -> int:
 def period_labelled(label: str) -> int | None:
     """Ordinal of the period with a label such as "2017-03", or None when it is no label."""
     year, dash, month = label.partition("-")
-    if not (dash and len(year) == len("2017") and len(month) == len("03") and (year + month).isascii() and (year + month).isdigit()):
+    if not dash or (len(year), len(month)) != (len("2017"), len("03")):
+        return None
+    if not (year + month).isascii() or not (year + month).isdigit():
         return None
     if not 1 <= int(month) <= MONTHS_PER_YEAR or int(year) == 0:
         return None

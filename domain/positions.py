@@ -75,9 +75,7 @@ def contributions(sums: MovementSums) -> list[Contribution]:
     Where the operator is the party (a subsidised award, its reversal or expiry) all its money is one SUBSIDY
     position. ``prior`` says that the movement reverses something booked in an earlier period.
     """
-    pool = Contribution(
-        OPERATOR_ID, LineKind.POOL, sums.entries, sums.points, sums.pool_value_micro, 0, sums.hash_sum
-    )
+    pool = Contribution(OPERATOR_ID, LineKind.POOL, sums.entries, sums.points, sums.pool_value_micro, 0, sums.hash_sum)
     if sums.party_id == OPERATOR_ID:
         lines = [(LineKind.SUBSIDY, sum(getattr(sums, column) for _, column in MONEY_LINES[sums.kind]))]
     else:

@@ -1,4 +1,4 @@
-"""The posting queue: commands that arrive while a batch is in flight form the next one (DESIGN.md section 4, "Group commit").
+"""The posting queue: commands that arrive while a batch is in flight form the next one (DESIGN.md, "Group commit").
 
 A batch is one transaction: load, decide in arrival order, write, commit, answer. This file holds the order of its
 steps and what happens when one fails; what is read stands in ``loading``, what is decided in ``earning``, ``burning``,
@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.batch import (
     Batch,
     BatchClock,
-    Booking,
     Budget,
     Member,
     Original,
@@ -78,7 +77,7 @@ CONNECTION_CLASSES = ("08", "53", "57", "58")
 logger = logging.getLogger(__name__)
 
 
-class _QuoteDone(Exception):  # noqa: N818 (carries a quote's answer out of a transaction that must not commit)
+class _QuoteDone(Exception):
     def __init__(self, outcomes: list[Outcome]) -> None:
         self.outcomes = outcomes
 
@@ -206,9 +205,7 @@ class PostingQueue:
                 return await self._bisect(commands, error, is_quote=is_quote)
         return await self._bisect(commands, LedgerFault("the batch could not be posted"), is_quote=is_quote)
 
-    async def _bisect(
-        self, commands: Sequence[Command], error: Exception, *, is_quote: bool
-    ) -> list[Outcome]:
+    async def _bisect(self, commands: Sequence[Command], error: Exception, *, is_quote: bool) -> list[Outcome]:
         if len(commands) > 1:
             half = len(commands) // 2
             first = await self._execute(commands[:half], is_quote=is_quote)
@@ -238,7 +235,7 @@ class PostingQueue:
                 await self._load(connection, batch, commands, known)
                 outcomes = [_decide(batch, command) for command in commands]
                 if is_quote:
-                    raise _QuoteDone(outcomes)
+                    raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
                 for row, _ in batch.new_commands:
                     sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
                 await write_batch(connection, batch)
@@ -259,7 +256,7 @@ class PostingQueue:
     async def _before_locks(
         self, configuration: Configuration, commands: Sequence[Command], expected: set[int], *, is_quote: bool
     ) -> "_Known":
-        """Step 0: whom and what the commands mean, ids to give, and the period rows, each committed before the batch."""
+        """Step 0: whom and what the commands mean, ids to give, and the period rows, committed before the batch."""
         region = configuration.programme.region
         asked = _Asked.of(commands, region)
         async with self._database.posting() as connection:

@@ -109,7 +109,7 @@ class BudgetPlan:
 
 @dataclass(frozen=True, slots=True)
 class EarnRule:
-    """Points of a purchase: floor(eligible amount x rate), at most ``max_points``. The rule coded "base" comes first."""
+    """Points of a purchase: floor(eligible amount x rate), at most ``max_points``. The one coded "base" comes first."""
 
     id: int
     partner_id: int
@@ -197,12 +197,12 @@ TERMS_SQL = text(
     " breakage_share_ppm, fixed_fee_micro FROM terms ORDER BY partner_id, lower(valid)"
 )
 BUDGET_PLAN_SQL = text(
-    "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit, after_period,"
-    " alert_at_ppm, funding FROM budget_plan ORDER BY partner_id, lower(valid)"
+    "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit,"
+    " after_period, alert_at_ppm, funding FROM budget_plan ORDER BY partner_id, lower(valid)"
 )
 EARN_RULE_SQL = text(
-    "SELECT id, partner_id, code, lower(valid), upper(valid), rate_micro, max_points, exclude_categories, exclude_products"
-    " FROM earn_rule ORDER BY partner_id, lower(valid), id"
+    "SELECT id, partner_id, code, lower(valid), upper(valid), rate_micro, max_points, exclude_categories,"
+    " exclude_products FROM earn_rule ORDER BY partner_id, lower(valid), id"
 )
 
 
@@ -230,9 +230,7 @@ async def load_configuration(connection: AsyncConnection) -> Configuration | Non
 
 
 def _by_partner(versions: Sequence[Version]) -> dict[int, tuple[Version, ...]]:
-    return {
-        partner_id: tuple(group) for partner_id, group in groupby(versions, key=lambda version: version.partner_id)
-    }
+    return {partner_id: tuple(group) for partner_id, group in groupby(versions, key=lambda version: version.partner_id)}
 
 
 class ConfigurationCache:

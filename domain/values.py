@@ -20,6 +20,9 @@ POINTS_MAX = 10**9
 AMOUNT_MAX_UNITS = 10**12
 """Largest amount of one command, in whole units of the currency."""
 
+FIGURES_MAX = 60
+"""Most figures that a caller's number may have; more than the largest amount with its decimals ever needs."""
+
 MICRO_DIGITS = 6
 MICRO_PER_UNIT = 10**MICRO_DIGITS
 
@@ -52,7 +55,7 @@ def scaled(amount: Decimal, digits: int) -> int | None:
     shift = exponent + digits
     if not any(figures):
         return 0
-    if shift > 2 * len(str(AMOUNT_MAX_UNITS)) or len(figures) > 60:
+    if shift > 2 * len(str(AMOUNT_MAX_UNITS)) or len(figures) > FIGURES_MAX:
         return None
     whole = int("".join(map(str, figures)))
     if shift >= 0:
@@ -87,5 +90,3 @@ def decimal_from_minor(minor: int, currency_digits: int) -> Decimal:
 def decimal_from_micro(micro: int) -> Decimal:
     """Micro-units as a decimal with exactly six decimals."""
     return Decimal(micro).scaleb(-MICRO_DIGITS)
-
-

@@ -1,4 +1,7 @@
-"""What a batch writes: one statement a table, rows in a fixed order, row counts asserted (DESIGN.md section 4, steps 7 to 9)."""
+"""What a batch writes: one statement a table, rows in a fixed order, row counts asserted.
+
+These are steps 7 to 9 of DESIGN.md section 4, "Group commit".
+"""
 
 import json
 from collections import defaultdict
@@ -16,14 +19,14 @@ from domain.lots import Account, Lot
 from domain.positions import Contribution, MovementSums, contributions
 
 
-def _insert_sql(table: str, columns: Sequence[tuple[str, str]], order: str, hashed: bool = False) -> TextClause:
+def _insert_sql(table: str, columns: Sequence[tuple[str, str]], order: str, *, hashed: bool = False) -> TextClause:
     names = ", ".join(name for name, _ in columns)
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns)
     row_hash = f", {row_hash_sql(HASHED_TRANSACTION_COLUMNS, 'new')}" if hashed else ""
     returning = " RETURNING row_hash" if hashed else ""
     return text(
         f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"
-        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"
+        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"  # noqa: S608 (constants of this module)
     )
 
 
@@ -88,7 +91,8 @@ UPDATE_ACCOUNTS_SQL = text(
 )
 UPDATE_BUDGETS_SQL = text(
     """
-    UPDATE budget SET consumed_micro = new.consumed_micro, reserved_micro = new.reserved_micro, alerted_at = new.alerted_at
+    UPDATE budget
+       SET consumed_micro = new.consumed_micro, reserved_micro = new.reserved_micro, alerted_at = new.alerted_at
       FROM unnest(CAST(:ids AS bigint[]), CAST(:consumed AS bigint[]), CAST(:reserved AS bigint[]),
                   CAST(:alerted AS timestamptz[])) AS new (id, consumed_micro, reserved_micro, alerted_at)
      WHERE budget.id = new.id
@@ -97,9 +101,11 @@ UPDATE_BUDGETS_SQL = text(
 UPSERT_POSITIONS_SQL = text(
     """
     INSERT INTO position AS p (period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum)
-    SELECT period_id, partner_id, kind, entries, points::numeric, amount_micro::numeric, prior_amount_micro::numeric, hash_sum::numeric
-      FROM unnest(CAST(:periods AS integer[]), CAST(:partners AS integer[]), CAST(:kinds AS text[]), CAST(:entries AS bigint[]),
-                  CAST(:points AS text[]), CAST(:amounts AS text[]), CAST(:priors AS text[]), CAST(:hashes AS text[]))
+    SELECT period_id, partner_id, kind, entries, points::numeric, amount_micro::numeric, prior_amount_micro::numeric,
+           hash_sum::numeric
+      FROM unnest(CAST(:periods AS integer[]), CAST(:partners AS integer[]), CAST(:kinds AS text[]),
+                  CAST(:entries AS bigint[]), CAST(:points AS text[]), CAST(:amounts AS text[]),
+                  CAST(:priors AS text[]), CAST(:hashes AS text[]))
         AS new (period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum)
      ORDER BY period_id, partner_id, kind
     ON CONFLICT (period_id, partner_id, kind) DO UPDATE SET
@@ -113,8 +119,8 @@ UPSERT_POSITIONS_SQL = text(
 REASSIGN_CLAIMS_SQL = text(
     """
     UPDATE member_identifier SET member_id = new.member_id, partner_id = new.partner_id
-      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]), CAST(:partners AS integer[]))
-        AS new (kind, value, member_id, partner_id)
+      FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:members AS bigint[]),
+                  CAST(:partners AS integer[])) AS new (kind, value, member_id, partner_id)
      WHERE member_identifier.kind = new.kind AND member_identifier.value = new.value
     """
 )
@@ -296,5 +302,3 @@ async def add_positions(connection: AsyncConnection, changes: Iterable[tuple[int
             "hashes": list(map(str, hashes)),
         },
     )
-
-
