@@ -56,6 +56,7 @@ def test_history_has_one_head_and_no_branch() -> None:
     script = ScriptDirectory.from_config(alembic_config())
     assert len(script.get_heads()) == 1
     assert len(script.get_bases()) == 1
+    assert script.get_current_head() == head_revision()
 
 
 async def test_empty_database_reaches_head_and_a_second_run_changes_nothing(server: URL) -> None:
