@@ -121,7 +121,7 @@ def _losing_burns(prices: Sequence[_Prices], expiry_months: int) -> Iterator[str
             lot
             for lot in prices
             if lot.issue_price_micro < burn.reimbursement_micro
-            and (lot.ends is None or burn.starts <= add_months(lot.ends, expiry_months))
+            and (lot.ends is None or burn.starts <= add_months(lot.ends - timedelta(days=1), expiry_months))
             and (burn.ends is None or lot.starts < burn.ends)
         ]
         if cheaper:

@@ -214,13 +214,16 @@ def _shown(name: str, value: object) -> str:
     if name == "ends":
         return str(value - timedelta(days=1)) if isinstance(value, date) else "open"
     if name == "per_period":
-        return "month" if value else "never"
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
-    if isinstance(value, int) and name.endswith(("_micro", "_ppm")):
-        return plain(value, MICRO_DIGITS if name in PRICES else 0)
-    return str(value)
+        return "month" if value else "none"
+    match value:
+        case None | []:
+            shown = "none"
+        case list():
+            shown = ", ".join(value)
+        case bool():
+            shown = str(value).lower()
+        case int() if name.endswith(("_micro", "_ppm")):
+            shown = plain(value, MICRO_DIGITS if name in PRICES else 0)
+        case _:
+            shown = str(value)
+    return shown

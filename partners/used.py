@@ -104,7 +104,7 @@ async def _version_refusals(connection: AsyncConnection, change: VersionChange, 
         transactions, fees = (await connection.execute(USES_OF_RULE_SQL, use)).scalar_one(), 0
     if not transactions and not fees:
         return []
-    uses = f"{transactions} transactions" if transactions else f"{fees} fixed fees"
+    uses = _counted(transactions, "transaction") if transactions else _counted(fees, "fixed fee")
     if change.new is None:
         return [f"{change.subject} already {done} {uses}: keep it in the file, with a `to` or a later version"]
     if lost_from == change.old.starts:
@@ -122,3 +122,7 @@ def _lost_from(change: VersionChange) -> date | None:
     if new.ends is not None and (old.ends is None or new.ends < old.ends):
         return new.ends
     return None
+
+
+def _counted(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"

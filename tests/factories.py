@@ -1,10 +1,15 @@
 """What tests start from: the coalition of the worked example (SETTLEMENT.md c.6), and how to apply a file."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 
+from domain.commands import Amount, Burn, Earn, Enroll, MemberRef
 from domain.database import Database
 from domain.periods import Clock
-from domain.terms import Configuration, load_configuration
+from domain.queue import PostingQueue
+from domain.terms import Configuration, ConfigurationCache, load_configuration
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
 
@@ -117,3 +122,52 @@ async def apply_toml(database: Database, toml_text: str = COALITION_TOML) -> Con
         configuration = await load_configuration(connection)
     assert configuration is not None
     return configuration
+
+
+@asynccontextmanager
+async def open_till(database: Database, instant: datetime = MID_MARCH) -> AsyncIterator[PostingQueue]:
+    """A posting queue at work, whose clock stands still; it posts what it has before it ends."""
+    queue = PostingQueue(database, ConfigurationCache(database), fixed_clock(instant))
+    queue.start()
+    yield queue
+    await queue.stop()
+
+
+def an_enrolment(configuration: Configuration, *, partner: str = "grocer", card: str = "card-1") -> Enroll:
+    """The partner enrols whoever carries the card."""
+    partner_id = configuration.partners_by_code[partner].id
+    return Enroll(partner_id, f"enrol-{card}", card=card, email=None, phone=None)
+
+
+def a_purchase(
+    configuration: Configuration,
+    key: str,
+    *,
+    partner: str = "grocer",
+    amount: str = "100.00",
+    occurred_at: datetime = MID_MARCH,
+    card: str = "card-1",
+) -> Earn:
+    """A purchase by the member with the card; its reference is its key."""
+    return Earn(
+        configuration.partners_by_code[partner].id,
+        key,
+        MemberRef(identifier=("card", card)),
+        Amount(Decimal(amount), configuration.programme.currency),
+        occurred_at,
+        reference=key,
+    )
+
+
+def a_burn(
+    configuration: Configuration,
+    key: str,
+    *,
+    partner: str = "grocer",
+    points: int = 10,
+    occurred_at: datetime = MID_MARCH,
+    card: str = "card-1",
+) -> Burn:
+    """Points spent by the member with the card; the reference is the key."""
+    member = MemberRef(identifier=("card", card))
+    return Burn(configuration.partners_by_code[partner].id, key, member, points, occurred_at, reference=key)
