@@ -52,9 +52,7 @@ REVOKE_CLIENT_SQL = text(
     """
 )
 
-REVOKE_TOKENS_SQL = text(
-    "UPDATE oauth_token SET revoked_at = :now WHERE client_id = :client_id AND revoked_at IS NULL"
-)
+REVOKE_TOKENS_SQL = text("UPDATE oauth_token SET revoked_at = :now WHERE client_id = :client_id AND revoked_at IS NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +90,7 @@ async def create_client(
     unknown scope, or one that this kind of client may not have.
     """
     if operator == (partner_code is not None):
-        raise ConfigurationError(
-            "a client belongs to one partner or to the operator: name exactly one of them"
-        )
+        raise ConfigurationError("a client belongs to one partner or to the operator: name exactly one of them")
     granted = _checked_scopes(scopes, operator=operator)
     if len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise ConfigurationError(f"the name must be printable and at most {NAME_LENGTH_MAX} characters long")
@@ -107,9 +103,7 @@ async def create_client(
         if partner_code is not None:
             partner_id = (await connection.execute(PARTNER_ID_SQL, {"code": partner_code})).scalar()
         if partner_id is None:
-            raise ConfigurationError(
-                f"there is no partner {partner_code!r}: create it with `coalition apply` first"
-            )
+            raise ConfigurationError(f"there is no partner {partner_code!r}: create it with `coalition apply` first")
         await connection.execute(
             INSERT_CLIENT_SQL,
             {

@@ -37,9 +37,7 @@ class OAuthClient(ClientMixin):
             known = {*PARTNER_SCOPES, *OPERATOR_SCOPES}
             # Only names of ours are repeated: an answer that quotes its request is a way to smuggle text.
             beyond = [name for name in wanted if name in known and name not in self.scopes]
-            reason = (
-                f"This client has no {', '.join(beyond)}" if beyond else "The scope is unknown or malformed"
-            )
+            reason = f"This client has no {', '.join(beyond)}" if beyond else "The scope is unknown or malformed"
             raise InvalidScopeError(f"{reason}; it may ask for: {' '.join(self.scopes)}")
         return " ".join(implied_scopes(wanted, operator=self.is_operator))
 

@@ -26,9 +26,7 @@ from domain.periods import Clock
 Work = Callable[[CoalitionServer, FormRequest], Response]
 
 
-def oauth_routes(
-    database: Database, authenticator: Authenticator, clock: Clock, issuer: str
-) -> list[BaseRoute]:
+def oauth_routes(database: Database, authenticator: Authenticator, clock: Clock, issuer: str) -> list[BaseRoute]:
     """Token, revocation, introspection and metadata endpoints.
 
     ``issuer`` is the public address as clients see it, which matters behind a proxy; when it is empty,

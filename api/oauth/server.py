@@ -70,9 +70,7 @@ TOKEN_SQL = text(
     """
 )
 
-REVOKE_TOKEN_SQL = text(
-    "UPDATE oauth_token SET revoked_at = :now WHERE digest = :digest AND revoked_at IS NULL"
-)
+REVOKE_TOKEN_SQL = text("UPDATE oauth_token SET revoked_at = :now WHERE digest = :digest AND revoked_at IS NULL")
 
 
 class CoalitionServer(AuthorizationServer):
@@ -148,9 +146,7 @@ class CoalitionServer(AuthorizationServer):
     def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
         """Authlib announces its steps here, and nobody listens."""
 
-    def handle_response(
-        self, status: int, body: Mapping[str, object], headers: Mapping[str, str]
-    ) -> Response:
+    def handle_response(self, status: int, body: Mapping[str, object], headers: Mapping[str, str]) -> Response:
         """Authlib's answer as Starlette's."""
         return JSONResponse(body, status, dict(headers))
 
