@@ -146,9 +146,7 @@ class Authenticator:
     clock that is held, set back or corrected must not stretch that.
     """
 
-    def __init__(
-        self, database: Database, clock: Clock, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._monotonic = monotonic
@@ -196,9 +194,7 @@ class Authenticator:
     def forget_client(self, client_id: str) -> None:
         """Drops a client's tokens from the cache: the client was revoked."""
         self._forgotten += 1
-        self._cache = {
-            digest: entry for digest, entry in self._cache.items() if entry[0].client_id != client_id
-        }
+        self._cache = {digest: entry for digest, entry in self._cache.items() if entry[0].client_id != client_id}
 
     def forget_all(self) -> None:
         """Empties the cache: revocations may have been missed."""
