@@ -266,6 +266,9 @@ class Batch:
     sent_before: dict[tuple[int, str], set[int]] = field(default_factory=dict)
     """Ids that earlier attempts of this very batch gave commands: found again after a lost commit, no replay."""
 
+    first_answers: set[int] = field(default_factory=set)
+    """Those of them that were answered as first postings: whoever asks for one again gets a replay."""
+
     @property
     def configuration(self) -> Configuration:
         """The configuration that prices this batch."""
@@ -355,6 +358,13 @@ class Batch:
             and (ref.kind is None or original.command.kind == ref.kind)
             and (store_id in (NO_STORE_ID, original.command.store_id))
         ]
+
+    def is_replay(self, found: CommandRow) -> bool:
+        """Whether a command found under its key was posted before this batch; asking says that it is answered now."""
+        if found.id in self.first_answers or found.id not in self.sent_before.get((found.partner_id, found.key), ()):
+            return True
+        self.first_answers.add(found.id)
+        return False
 
     def remember(self, original: Original) -> None:
         """Indexes an accepted or loaded command for later commands of the batch."""

@@ -32,7 +32,7 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     if earlier is not None and not batch.is_quote:
         if earlier.fingerprint != print_:
             raise key_conflict()
-        return replayed(batch, earlier)
+        return replayed(batch, earlier, draws_on_budget=False)
     batch.clock.check_occurred(command.occurred_at)
     batch.check_active(command.partner_id)
     member = batch.active_member(member)

@@ -35,7 +35,7 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
     if earlier is not None and not batch.is_quote:
         if earlier.fingerprint != print_:
             raise key_conflict()
-        return replayed(batch, earlier)
+        return replayed(batch, earlier, draws_on_budget=True)
     batch.clock.check_occurred(command.occurred_at)
     batch.check_active(command.partner_id)
     member = batch.active_member(member)

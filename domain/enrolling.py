@@ -57,10 +57,9 @@ def replayed_enrolment(batch: Batch, command: Enroll, earlier: Original, print_:
     """The first answer again. Raises Refused(IDEMPOTENCY_CONFLICT) where the key was used for anything else."""
     if earlier.fingerprint != print_:
         raise key_conflict()
-    again = earlier.command.id not in batch.sent_before.get((command.partner_id, command.key), ())
-    return Enrolled(
-        earlier.command.member_id, earlier.command.account_id, earlier.created_member, replayed=again, key=command.key
-    )
+    row = earlier.command
+    again = batch.is_replay(row)
+    return Enrolled(row.member_id, row.account_id, earlier.created_member, replayed=again, key=command.key)
 
 
 def key_conflict() -> Refused:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from domain.batch import Batch, Original
-from domain.commands import AwardResult, BalanceView, CommandKind, Posted
+from domain.commands import AwardResult, BalanceView, Posted
 
 
 def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> BalanceView:
@@ -14,11 +14,12 @@ def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> Balanc
     )
 
 
-def replayed(batch: Batch, earlier: Original) -> Posted:
+def replayed(batch: Batch, earlier: Original, *, draws_on_budget: bool) -> Posted:
     """The first posting of a key again, with today's balances (DESIGN.md section 4, ``command``).
 
-    A command that an earlier attempt of this very batch committed (its answer was lost with the connection) is
-    answered as the first posting that it is.
+    ``draws_on_budget`` says that it is a purchase or a return, whose budget window the batch has locked. A command
+    that an earlier attempt of this very batch committed (its answer was lost with the connection) is answered as the
+    first posting that it is, to the first that asks.
     """
     row = earlier.command
     rules = batch.configuration.rules_by_id
@@ -31,7 +32,7 @@ def replayed(batch: Batch, earlier: Original) -> Posted:
         )
         for award in earlier.awards
     )
-    budget = batch.budget(row.partner_id, batch.clock.booking(row.occurred_at))
+    budget = batch.budget(row.partner_id, batch.clock.booking(row.occurred_at)) if draws_on_budget else None
     return Posted(
         command=row,
         points=abs(row.moved_points),
@@ -39,6 +40,6 @@ def replayed(batch: Batch, earlier: Original) -> Posted:
         declined_points=row.declined_points,
         shortfall_points=earlier.shortfall_points,
         balance=balance_view(batch, row.account_id, row.occurred_at),
-        budget=None if budget is None or row.kind == CommandKind.BURN else budget.view(),
-        replayed=row.id not in batch.sent_before.get((row.partner_id, row.key), ()),
+        budget=None if budget is None else budget.view(),
+        replayed=batch.is_replay(row),
     )

@@ -55,7 +55,7 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
     if earlier is not None:
         if earlier.fingerprint != print_:
             raise key_conflict()
-        return replayed(batch, earlier)
+        return replayed(batch, earlier, draws_on_budget=original.command.kind == CommandKind.EARN)
     batch.clock.check_occurred(command.occurred_at)
     if original.command.kind == CommandKind.EARN:
         return _reverse_earn(batch, command, original, ask, print_)
