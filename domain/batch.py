@@ -250,7 +250,8 @@ class Batch:
     secret: bytes
     members: dict[int, Member] = field(default_factory=dict)
     identifiers: dict[tuple[str, str], int] = field(default_factory=dict)
-    claims: dict[tuple[str, str], int] = field(default_factory=dict)
+    claims: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """Identifiers claimed before deciding -> (member, partner) that claimed them."""
     accounts: dict[int, Account] = field(default_factory=dict)
     budgets: dict[tuple[int, int], Budget] = field(default_factory=dict)
     by_key: dict[tuple[int, str], Original] = field(default_factory=dict)

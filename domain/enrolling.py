@@ -93,7 +93,7 @@ def _new_member(batch: Batch, command: Enroll, store_id: int, identifiers: tuple
 
 def _claimed_id(batch: Batch, identifiers: tuple[tuple[str, str], ...]) -> int:
     # The id under which the identifier was claimed before deciding, unless an earlier enrolment of the batch took it.
-    claimed = batch.claims[identifiers[0]]
+    claimed, _ = batch.claims[identifiers[0]]
     return next(batch.new_ids) if claimed in batch.members else claimed
 
 

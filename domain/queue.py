@@ -349,7 +349,7 @@ class PostingQueue:
         if claims:
             if not await claim_identifiers(connection, claims):
                 raise StartOver
-            batch.claims = {identifier: member_id for identifier, (member_id, _) in claims.items()}
+            batch.claims = claims
 
     async def _lock_budgets(
         self, connection: AsyncConnection, windows: dict[tuple[int, int], BudgetPlan]

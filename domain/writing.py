@@ -25,8 +25,8 @@ def _insert_sql(table: str, columns: Sequence[tuple[str, str]], order: str, *, h
     row_hash = f", {row_hash_sql(HASHED_TRANSACTION_COLUMNS, 'new')}" if hashed else ""
     returning = " RETURNING row_hash" if hashed else ""
     return text(
-        f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"
-        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"  # noqa: S608 (constants of this module)
+        f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"  # noqa: S608 (constants of this module)
+        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"
     )
 
 
@@ -137,7 +137,9 @@ async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
     await _write_members(connection, batch)
     if batch.new_commands:
         await _write_commands(connection, batch)
-    hashes = await _write_transactions(connection, batch.new_transactions)
+    # A refund takes its id before it expires what still lies in its lot: rows are not always decided in order.
+    transactions = sorted(batch.new_transactions, key=attrgetter("id"))
+    hashes = await _write_transactions(connection, transactions)
     if batch.new_lots:
         await _insert_lots(connection, batch.new_lots)
     if batch.new_lot_uses:
@@ -146,7 +148,7 @@ async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
     await _update_lots(connection, batch.accounts.values())
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
-    await add_positions(connection, _position_changes(batch.new_transactions, hashes))
+    await add_positions(connection, _position_changes(transactions, hashes))
 
 
 async def _expect(
@@ -175,7 +177,7 @@ async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
     owners: dict[tuple[str, str], NewMember] = {
         identifier: member for member in batch.new_members for identifier in member.identifiers
     }
-    moved = sorted(i for i, member in owners.items() if batch.claims.get(i) != member.id)
+    moved = sorted(i for i, member in owners.items() if batch.claims.get(i) != (member.id, member.partner_id))
     released = sorted(i for i in batch.claims if i not in owners)
     if moved:
         parameters: dict[str, list[object]] = {
@@ -206,7 +208,7 @@ async def _write_commands(connection: AsyncConnection, batch: Batch) -> None:
 async def _write_transactions(connection: AsyncConnection, rows: Sequence[TransactionRow]) -> list[int]:
     if not rows:
         return []
-    # Rows get their ids in the order in which they are decided, so the hashes come back in the order of ``rows``.
+    # They are inserted in the order of their ids, which is that of ``rows``, and so the hashes come back.
     columns = zip(*rows, strict=True)
     parameters = {name: list(values) for name, values in zip(HASHED_TRANSACTION_COLUMNS, columns, strict=True)}
     hashes = list((await connection.execute(INSERT_TRANSACTIONS_SQL, parameters)).scalars())
