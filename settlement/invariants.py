@@ -93,10 +93,11 @@ class _Places:
         self.scope = scope
 
     async def named(self, suspicion: str | None, *statements: TextClause) -> list[str]:
+        """Places, or the suspicion itself where no place is found; an empty one is settled by another check."""
         if suspicion is None and not self.scope.is_everything:
             return []
         found = [p for statement in statements for p in await find(self.connection, statement, self.scope.period_id)]
-        return found or ([] if suspicion is None else [suspicion])
+        return found or ([suspicion] if suspicion else [])
 
 
 async def check_ledger(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> list[Check]:
@@ -149,23 +150,23 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
 
 
 async def _lots_add_up(scan: LedgerScan, located: _Places) -> Check:
-    used = sum(use.sign * use.by_lot for use in scan.uses)
-    held = sum(lots.by_lot for lots in scan.lots)
-    impossible = sum(lots.impossible for lots in scan.lots)
-    wrong = used != held or impossible
-    found = await located.named("lots and their uses disagree" if wrong else None, places.LOTS_SQL)
+    wrong = _lots_and_uses_differ(scan) or any(lots.impossible for lots in scan.lots)
+    found = await located.named("" if wrong else None, places.LOTS_SQL)
     return check(2, found, f"{sum(lots.lots for lots in scan.lots)} lots")
+
+
+def _lots_and_uses_differ(scan: LedgerScan) -> bool:
+    """Whether points used of some lot (2), or what its uses copy of it (7), disagree; the joins say which."""
+    return sum(use.sign * use.by_lot for use in scan.uses) != sum(lots.by_lot for lots in scan.lots)
 
 
 async def _balances_add_up(scan: LedgerScan, located: _Places) -> Check:
     accounts = scan.accounts
-    moved = sum(group.by_account for group in scan.movements)
-    in_lots = sum(lots.by_account for lots in scan.lots)
     wrong = (
-        accounts.by_account != in_lots
-        or accounts.by_account != moved
+        accounts.by_account != sum(lots.by_account for lots in scan.lots)
+        or accounts.available + accounts.held != sum(group.points for group in scan.movements)
         or accounts.held != sum(lots.reserved for lots in scan.lots)
-        or accounts.pending
+        or accounts.pending != 0
     )
     found = await located.named("accounts, lots and movements disagree" if wrong else None, places.ACCOUNTS_SQL)
     return check(3, found, f"{accounts.accounts} accounts hold {accounts.available} points")
@@ -252,9 +253,7 @@ async def _matrix_adds_up(scan: LedgerScan, located: _Places) -> Check:
         for key, difference in columns.items()
         if difference
     ]
-    copied = sum(use.sign * use.by_copied for use in scan.uses)
-    wrong = problems or copied != sum(lots.by_copied for lots in scan.lots)
-    found = await located.named("uses copy their lots wrongly" if wrong else None, places.COPIED_SQL)
+    found = await located.named("" if problems or _lots_and_uses_differ(scan) else None, places.COPIED_SQL)
     return check(7, [*problems, *found], f"{len(scan.uses)} cells")
 
 
@@ -362,12 +361,10 @@ async def _commands_as_sent(connection: AsyncConnection, scan: LedgerScan, locat
 async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
     moved: defaultdict[tuple[int, str], int] = defaultdict(int)
     granted = 0
-    declined: defaultdict[int, int] = defaultdict(int)
     asked: defaultdict[tuple[int, str], int] = defaultdict(int)
     for group in scan.movements:
         if group.kind == MovementKind.EARN:
             granted += group.by_movement
-            declined[group.period_id] += group.declined_by_command
         else:
             moved[(group.period_id, group.kind)] += group.by_movement
         if group.kind in _COMMAND_OF:
@@ -375,16 +372,11 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
     for use in scan.uses:
         moved[(use.period_id, use.kind)] += use.sign * use.by_movement
     for commands in scan.commands:
-        if commands.kind == "EARN":
-            declined[commands.period_id] -= commands.declined_by_command
-        elif commands.kind == "REVERSAL":
-            asked[(commands.period_id, commands.kind)] -= commands.by_command
-        else:
-            asked[(commands.period_id, commands.kind)] += commands.by_command
+        asked[(commands.period_id, commands.kind)] -= commands.by_command
     in_scope = {commands.period_id for commands in scan.commands}
     uses = "lot uses and transactions disagree" if any(moved.values()) else None
     grants = "awards and lots disagree" if granted != sum(lots.by_movement for lots in scan.lots) else None
-    wrong = any(declined[p] for p in in_scope) or any(value for key, value in asked.items() if key[0] in in_scope)
+    wrong = any(value for key, value in asked.items() if key[0] in in_scope)
     problems = await located.named(uses, places.USES_SQL)
     problems += await located.named(grants, places.GRANTS_SQL)
     problems += await located.named("commands and transactions disagree" if wrong else None, places.COMMAND_SUMS_SQL)
@@ -392,8 +384,9 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
 
 
 _COMMAND_OF = {
+    MovementKind.EARN: "EARN",
     MovementKind.BURN: "BURN",
     MovementKind.BURN_REVERSAL: "REVERSAL",
     MovementKind.EXPIRE: "EXPIRY",
 }
-"""Kinds of movement whose points their command names, and the kind of that command."""
+"""Kinds of movement whose command says how many points it asked for, or declined; and the kind of that command."""

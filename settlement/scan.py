@@ -31,7 +31,7 @@ def mix_sql(column: str, seed: str = "0") -> str:
     return f"(hashint8extended({column}, {seed}) >> 33)"
 
 
-def copied_mix_sql(alias: str, lot_id: str) -> str:
+def lot_mix_sql(alias: str, lot_id: str) -> str:
     """SQL of a hash over a lot's id and what its uses copy of it."""
     issuer_and_funder = f"({alias}.issuer_id::bigint << 32) + {alias}.funder_id"
     seed = f"hashint8extended({issuer_and_funder}, hashint8extended({alias}.account_id, {alias}.{lot_id}))"
@@ -59,9 +59,8 @@ def _movements_sql(audited: str) -> TextClause:
                sum(t.row_hash) AS hash_sum,
                count(*) FILTER (WHERE {audited} AND t.row_hash <> {TRANSACTION_HASH_SQL}) AS altered,
                sum({mix_sql("t.id")} * t.points) AS by_movement,
-               sum({mix_sql("t.command_id")} * t.points) AS by_command,
-               sum({mix_sql("t.command_id")} * (t.requested_points - t.points)) AS declined_by_command,
-               sum({mix_sql("t.account_id")} * t.points) AS by_account
+               sum({mix_sql("t.command_id")} * CASE WHEN t.reverses_id IS NULL
+                   THEN t.requested_points - greatest(t.points, 0) ELSE t.points END) AS by_command
           FROM transaction AS t
          GROUP BY t.period_id, t.kind, t.party_id, prior, t.budget_id, t.terms_id
         """  # noqa: S608 (assembled from constants of this module)
@@ -78,8 +77,7 @@ def _commands_sql(where: str) -> TextClause:
                count(*) FILTER (WHERE c.id % :every = c.period_id % :every AND c.fingerprint <> {FINGERPRINT_SQL})
                    AS altered,
                sum({mix_sql("c.id", "c.period_id")}) FILTER (WHERE c.kind <> 'ENROLL') AS by_period,
-               sum({mix_sql("c.id")} * c.declined_points) AS declined_by_command,
-               coalesce(sum({mix_sql("c.id")} * c.points), 0) AS by_command
+               sum({mix_sql("c.id")} * coalesce(c.points, c.declined_points)) AS by_command
           FROM command AS c {where}
          GROUP BY c.period_id, c.kind
         """  # noqa: S608 (assembled from constants of this module)
@@ -109,8 +107,7 @@ USES_SQL = text(
     SELECT u.period_id, u.kind, u.issuer_id, u.redeemer_id, sum(u.points) AS points,
            sum(u.points * u.price_micro) AS value_micro,
            sum({mix_sql("u.transaction_id")} * u.points) AS by_movement,
-           sum({mix_sql("u.lot_id")} * u.points) AS by_lot,
-           sum({copied_mix_sql("u", "lot_id")} * u.points) AS by_copied
+           sum({lot_mix_sql("u", "lot_id")} * u.points) AS by_lot
       FROM lot_use AS u
      GROUP BY u.period_id, u.kind, u.issuer_id, u.redeemer_id
     """  # noqa: S608 (assembled from constants of this module)
@@ -121,8 +118,7 @@ LOTS_SQL = text(
     SELECT l.issuer_id, count(*) AS lots, sum(l.granted) AS granted, sum(l.remaining) AS remaining,
            sum(l.reserved) AS reserved, sum((l.remaining + l.reserved) * l.price_micro) AS value_micro,
            count(*) FILTER (WHERE l.remaining NOT BETWEEN 0 AND l.granted OR l.reserved < 0) AS impossible,
-           sum({mix_sql("l.id")} * (l.granted - l.remaining - l.reserved)) AS by_lot,
-           sum({copied_mix_sql("l", "id")} * (l.granted - l.remaining - l.reserved)) AS by_copied,
+           sum({lot_mix_sql("l", "id")} * (l.granted - l.remaining - l.reserved)) AS by_lot,
            sum({mix_sql("l.transaction_id")} * l.granted) AS by_movement,
            sum({mix_sql("l.account_id")} * l.remaining) AS by_account
       FROM lot AS l
@@ -185,8 +181,6 @@ class MovementGroup(NamedTuple):
     altered: int
     by_movement: int
     by_command: int
-    declined_by_command: int
-    by_account: int
 
     @property
     def sums(self) -> MovementSums:
@@ -215,7 +209,6 @@ class CommandGroup(NamedTuple):
     recomputed: int
     altered: int
     by_period: int | None
-    declined_by_command: int
     by_command: int
 
 
@@ -230,7 +223,6 @@ class UseGroup(NamedTuple):
     value_micro: int
     by_movement: int
     by_lot: int
-    by_copied: int
 
     @property
     def sign(self) -> int:
@@ -249,7 +241,6 @@ class LotGroup(NamedTuple):
     value_micro: int
     impossible: int
     by_lot: int
-    by_copied: int
     by_movement: int
     by_account: int
 

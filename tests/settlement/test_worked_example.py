@@ -1,23 +1,27 @@
 """SETTLEMENT.md c.6 to the last digit, from rows through the close to what is read."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import text
 
 from domain.database import Database
-from domain.values import OPERATOR_ID
+from domain.periods import Clock
+from domain.values import OPERATOR_ID, decimal_from_micro
 from settlement.closing import close_period
-from settlement.reading import lines_of_statements, period_figures, statements_of_periods
+from settlement.reading import (
+    BudgetUse,
+    budgets_of_statements,
+    lines_of_statements,
+    period_figures,
+    statements_of_periods,
+)
 from settlement.verifying import verify
 from tests.settlement.worked_example import april, coalition, march
 from tests.settlement.writer import noon
 
 MARCH, APRIL = 2017 * 12 + 2, 2017 * 12 + 3
-
-
-def at(instant: datetime):  # type: ignore[no-untyped-def]
-    return lambda: instant
 
 
 async def nets(database: Database, period_id: int) -> dict[int, int]:
@@ -33,16 +37,23 @@ async def billed(database: Database, period_id: int, partner_id: int) -> dict[st
     }
 
 
+async def budget_use(database: Database, period_id: int, *partner_ids: int) -> dict[int, str]:
+    keys = [(period_id, partner_id) for partner_id in partner_ids]
+    used: dict[tuple[int, int], list[BudgetUse]] = await budgets_of_statements(database, OPERATOR_ID, keys)
+    return {key[1]: str(decimal_from_micro(sum(use.drawn_micro for use in uses))) for key, uses in used.items()}
+
+
 async def totals(database: Database, period_id: int) -> dict[str, object]:
     async with database.reading(OPERATOR_ID) as connection:
         row = await connection.execute(
             text("SELECT certificate->'totals' FROM period WHERE id = :id"), {"id": period_id}
         )
         stored = row.scalar_one()
-    return stored if isinstance(stored, dict) else json.loads(stored)  # type: ignore[no-any-return]
+    found: dict[str, object] = stored if isinstance(stored, dict) else json.loads(stored)
+    return found
 
 
-async def test_two_months(database: Database) -> None:
+async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -> None:
     example = await coalition(database)
     await march(example)
     closed = await close_period(database, at(noon(2017, 4, 1)), "2017-03", "close-1")
@@ -81,6 +92,7 @@ async def test_two_months(database: Database) -> None:
         "outstanding_points": 116_518,
         "netting_efficiency_ppm": 424_175,
     }
+    assert await budget_use(database, MARCH, a, b, c) == {a: "1298.000000", b: "468.000000", c: "249.993000"}
     await april(example)
     await close_period(database, at(noon(2017, 5, 1)), "2017-04", "close-2")
     assert await nets(database, APRIL) == {a: -67_923, b: -28_900, c: 5_360}
@@ -106,6 +118,15 @@ async def test_two_months(database: Database) -> None:
         "outstanding_points": 165_019,
         "netting_efficiency_ppm": 618_097,
     }
+    assert await budget_use(database, APRIL, a, b, c) == {a: "1099.231200", b: "351.000000", c: "207.900000"}
+    figures = await period_figures(database, [MARCH, APRIL])
+    assert (figures[APRIL].operator_net_minor, figures[APRIL].pool_change_micro, figures[APRIL].margin_micro) == (
+        91_463,
+        528_530_200,
+        386_099_800,
+    )
+    shortfall = (await statements_of_periods(database, OPERATOR_ID, [APRIL]))[APRIL][0]
+    assert (shortfall.partner_id, shortfall.shortfall_points, shortfall.shortfall_value_micro) == (a, 500, 5_000_000)
     report = await verify(database, at(noon(2017, 5, 2)))
     assert report.holds, [check for check in report.checks if not check.holds]
     assert report.closed_labels == ("2017-03", "2017-04")

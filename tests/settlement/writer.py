@@ -558,7 +558,7 @@ ADD_POSITION_SQL = text(
 async def _insert(connection: AsyncConnection, table: str, **row: Any) -> int:
     """Inserts one row given as JSON-able values; answers its id (0 where the table has none)."""
     columns = ", ".join(row)
-    returning = "0" if table in ("programme",) else "id"
+    returning = "0" if table == "programme" else "id"
     inserted: int = (
         await connection.execute(
             text(

@@ -219,6 +219,7 @@ CREATE TABLE transaction (
     CONSTRAINT transaction_sign CHECK (CASE WHEN kind IN ('EARN', 'BURN_REVERSAL') THEN points >= 0 ELSE points <= 0 END)
 );
 CREATE INDEX transaction_command ON transaction (command_id, period_id);
+CREATE INDEX transaction_reverses ON transaction (account_id, reverses_id) WHERE reverses_id IS NOT NULL;
 CREATE INDEX transaction_period ON transaction (period_id, party_id, kind, command_id);
 COMMENT ON COLUMN transaction.party_id IS 'Whose statement carries the money of the row: the funder of an award, the redeemer of a burn, the issuer of expired points; 0 the operator';
 COMMENT ON COLUMN transaction.issue_value_micro IS 'Signed from the party''s side: an award is charged (negative), its reversal credited';
