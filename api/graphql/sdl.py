@@ -19,8 +19,11 @@ from graphql import (
     find_dangerous_changes,
     parse,
     print_ast,
+    value_from_ast_untyped,
     visit,
 )
+
+from api.graphql.scopes import in_words
 
 SORTED_MEMBERS = ("fields", "arguments", "values", "interfaces", "types", "definitions")
 """Parts of a definition whose order means nothing."""
@@ -93,5 +96,9 @@ def _scopes(sdl: str) -> dict[str, str]:
 
 
 def _scopes_of(field: FieldDefinitionNode) -> str:
-    directives = field.directives or ()
-    return "".join(print_ast(each) for each in directives if each.name.value == SCOPES_DIRECTIVE)
+    """The scopes of one field in words, as its description has them."""
+    for directive in field.directives or ():
+        if directive.name.value == SCOPES_DIRECTIVE:
+            (argument,) = directive.arguments or ()
+            return in_words(value_from_ast_untyped(argument.value))
+    return ""
