@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
 
+from domain.awards import OnLimit
 from domain.periods import add_months
 from domain.terms import Configuration
 from domain.values import MICRO_DIGITS
@@ -55,7 +56,7 @@ def _gaps(partner: PartnerSection) -> Iterator[str]:
             until = f" to {after - timedelta(days=1)}" if after else " on"
             yield (f"partner {partner.code} has terms but no budget from {first}{until}: every award will be declined")
     for budget in partner.budgets:
-        if budget.on_limit == "OVERDRAFT" and not budget.overdraft_micro:
+        if budget.on_limit == OnLimit.OVERDRAFT and not budget.overdraft_micro:
             yield (
                 f"budget of {partner.code} from {budget.starts} says OVERDRAFT without approved_overdraft:"
                 " it will decline at its limit"

@@ -20,6 +20,7 @@ from babel.core import get_global
 from babel.numbers import get_currency_precision, list_currencies
 from phonenumbers import SUPPORTED_REGIONS
 
+from domain.awards import OnLimit
 from domain.errors import ConfigurationError
 from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, POINTS_MAX
 from partners.toml_section import Section
@@ -30,7 +31,6 @@ MONEY_MAX_MICRO = AMOUNT_MAX_UNITS * MICRO_PER_UNIT
 
 PERIODS = ("month",)
 STATES = ("ACTIVE", "SUSPENDED")
-ON_LIMIT = ("DECLINE", "PARTIAL", "BASE_ONLY", "OPERATOR_FUNDED", "OVERDRAFT")
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
 FUNDING = ("POSTPAID", "PREPAID")
 
@@ -285,12 +285,12 @@ def _budgets(partner: Section, currency_digits: int) -> tuple[BudgetSection, ...
             per_period=per_period,
             limit_micro=money(section, "limit"),
             overdraft_micro=money(section, "approved_overdraft", default=0),
-            on_limit=section.choice("on_limit", ON_LIMIT, default="DECLINE"),
+            on_limit=section.choice("on_limit", tuple(OnLimit), default=OnLimit.DECLINE),
             after_period=section.choice("after_period", AFTER_PERIOD, default="CREDIT_CURRENT"),
             alert_at_ppm=section.micro("alert_at", MICRO_PER_UNIT) if section.has("alert_at") else None,
             funding=section.choice("funding", FUNDING, default="POSTPAID"),
         )
-        if budget.overdraft_micro and budget.on_limit != "OVERDRAFT":
+        if budget.overdraft_micro and budget.on_limit != OnLimit.OVERDRAFT:
             section.refuse('approved_overdraft needs on_limit = "OVERDRAFT"')
         if per_period and budget.starts.day != 1:
             # Otherwise one period would have two windows of one line of plans, and a limit each.

@@ -284,3 +284,9 @@ async def test_no_terms_begin_before_a_closed_first_period(database: Database) -
     assert await refusal(database, beginning("2016-12-01")) == [
         "terms from 2016-12-01 would open periods before 2017-03, which is closed:" + LATER
     ]
+
+    # Where history was imported, the first period is that of the data, and terms may reach back further.
+    async with database.posting() as connection:
+        await connection.execute(text("UPDATE period SET imported = true"))
+    configuration = await apply_toml(database, beginning("2016-12-01"))
+    assert [terms.starts for terms in configuration.terms[1]] == [date(2016, 12, 1), JANUARY, APRIL]
