@@ -21,7 +21,6 @@ from domain.commands import (
     CommandKind,
     Earn,
     Enroll,
-    Enrolled,
     MemberRef,
     OriginalRef,
     Outcome,
@@ -49,7 +48,7 @@ FIELD_MAX_BYTES = 10_000
 
 @dataclass
 class Summary:
-    """What became of a file's rows. ``posted`` counts by kind; ``later_period``: booked after the period of occurrence."""
+    """What became of a file's rows; ``posted`` by kind, ``later_period``: booked after the period of occurrence."""
 
     rows: int = 0
     posted: Counter[str] = field(default_factory=Counter)

@@ -186,9 +186,7 @@ def import_file(
 
     if booking not in {"now", "occurred"}:
         raise InputFileError(f"--booking is {booking!r}: give now or occurred")
-    summary = run(
-        lambda runtime: import_bulk_file(runtime, file, rejects, screen, is_history=booking == "occurred")
-    )
+    summary = run(lambda runtime: import_bulk_file(runtime, file, rejects, screen, is_history=booking == "occurred"))
     if as_json:
         print_json(summary.as_json())
     else:
@@ -243,7 +241,9 @@ def verify(as_json: JsonFlag = False) -> None:
         print_json(report)
     else:
         for check in report["checks"]:
-            typer.echo(f"{check['number']:>2} {'holds' if check['holds'] else 'FAILS'}  {check['name']}: {check['detail']}")
+            typer.echo(
+                f"{check['number']:>2} {'holds' if check['holds'] else 'FAILS'}  {check['name']}: {check['detail']}"
+            )
     if not report["holds"]:
         raise typer.Exit(1)
 
@@ -293,7 +293,13 @@ def list_clients(as_json: JsonFlag = False) -> None:
     table = Table("client_id", "name", "partner", "scopes", "state")
     for row in rows:
         state = "revoked" if row["revoked_at"] else "in use"
-        table.add_row(str(row["client_id"]), str(row["name"]), str(row["partner"] or "operator"), " ".join(row["scopes"] or ()), state)
+        table.add_row(
+            str(row["client_id"]),
+            str(row["name"]),
+            str(row["partner"] or "operator"),
+            " ".join(row["scopes"] or ()),
+            state,
+        )
     Console().print(table)
 
 
@@ -318,7 +324,8 @@ def print_schema() -> None:
 @schema_app.command(name="diff")
 def diff_schema(base: Annotated[Path, typer.Argument(help="An older schema file.")]) -> None:
     """Compare the served schema with a file; exit status 1 for a breaking change."""
-    from api.graphql.schema import printed_schema, schema_changes
+    from api.graphql.schema import printed_schema
+    from api.graphql.sdl import schema_changes
 
     breaking, dangerous = schema_changes(read_text(base), printed_schema())
     for change in dangerous:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -39,18 +39,19 @@ async def import_bulk_file(
     if file == STANDARD_INPUT:
         return await _import(runtime, sys.stdin, rejects or Path("rejects.csv"), screen, is_history=is_history)
     path = Path(file)
-    try:
-        source = path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise InputFileError(f"{file} cannot be read: {error}") from error
-    with source:
+    with _opened(path) as source:
         target = rejects or path.with_name(f"{path.name}.rejects.csv")
         return await _import(runtime, source, target, screen, is_history=is_history)
 
 
-async def _import(
-    runtime: Runtime, source: TextIO, rejects: Path, screen: Console, *, is_history: bool
-) -> Summary:
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise InputFileError(f"{path} cannot be read: {error}") from error
+
+
+async def _import(runtime: Runtime, source: TextIO, rejects: Path, screen: Console, *, is_history: bool) -> Summary:
     with _RejectFile(rejects) as reject_file:
         async with _importer(runtime, reject_file.write, is_history=is_history) as importer:
             with _progress(screen) as progress:
@@ -84,7 +85,7 @@ class _RejectFile:
         self._path = path
         self._file: TextIO | None = None
 
-    def __enter__(self) -> "_RejectFile":
+    def __enter__(self) -> Self:
         # What an earlier run rejected must not look like this run's.
         self._path.unlink(missing_ok=True)
         return self
@@ -146,8 +147,6 @@ async def _close_ended(runtime: Runtime, screen: Console) -> None:
     ended = [period for period in page if period.closes_at <= runtime.clock() and period.state != "CLOSED"]
     # The most recent ended month is left open, for whoever wants to close one.
     for period in reversed(ended[1:]):
-        closed = await close_period(
-            runtime.database, runtime.clock, period.label, f"{CLOSE_KEY_PREFIX}{period.label}"
-        )
+        closed = await close_period(runtime.database, runtime.clock, period.label, f"{CLOSE_KEY_PREFIX}{period.label}")
         assert closed.period.certificate is not None
         screen.print(f"demo: {period.label} closed, certificate {closed.period.certificate.sha256}", highlight=False)

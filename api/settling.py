@@ -36,7 +36,8 @@ mutation Close($input: ClosePeriodInput!) {
           net { amount currency } due { amount currency }
           lines { kind points exact priorPeriodExact billed { amount currency } }
           budget {
-            limit { amount currency } reserved { amount currency } consumed { amount currency } available { amount currency }
+            limit { amount currency } reserved { amount currency }
+            consumed { amount currency } available { amount currency }
           }
         }
         certificate { sha256 previous checks { number name holds detail } }
@@ -70,7 +71,7 @@ async def close_and_describe(runtime: Runtime, label: str) -> dict[str, Any]:
         variable_values={"input": {"idempotencyKey": f"{CLOSE_KEY_PREFIX}{label}", "label": label}},
     )
     if result.errors or result.data is None:
-        raise LedgerFault(f"the close failed: {result.errors}") from (result.errors or [None])[0]
+        raise LedgerFault(f"the close failed: {result.errors}")
     answer: dict[str, Any] = result.data["closePeriod"]
     if answer.pop("__typename") == "Refusal":
         raise Refused(RefusalCode(answer["code"]), f"{answer['code']}: {answer['message']}", answer["field"])

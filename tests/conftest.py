@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[URL]:
-    """Superuser URL of a PostgreSQL 18: TEST_DATABASE_URL, or an embedded one without fsync (crash tests bring their own)."""
+    """Superuser URL of a PostgreSQL 18: TEST_DATABASE_URL, or an embedded one without fsync (not for crash tests)."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield make_url(given).set(drivername="postgresql+asyncpg")

@@ -20,26 +20,22 @@ from domain.ledger import HASHED_PARTNER_ENTRY_COLUMNS, HASHED_TRANSACTION_COLUM
 from tests.conftest import run_as_superuser
 
 SQUAWK = Path(sys.executable).with_name("squawk")
-NOT_FOR_EMPTY_TABLES = ",".join(
-    [
-        # Each of these protects a table that is in use; the first migrations create all they touch.
-        "require-concurrent-index-creation",
-        "constraint-missing-not-valid",
-        "adding-foreign-key-constraint",
-        "prefer-robust-stmts",
-        "require-timeout-settings",  # set by api.migrations around every migration
-        "prefer-bigint-over-int",  # configuration tables stay far below two thousand million rows
-        "prefer-text-field",  # Alembic's own table
-    ]
+NOT_FOR_EMPTY_TABLES = (
+    # Each of these protects a table that is in use; the first migrations create all they touch.
+    "require-concurrent-index-creation,constraint-missing-not-valid,adding-foreign-key-constraint,prefer-robust-stmts,"
+    "require-timeout-settings,"  # set by api.migrations around every migration
+    "prefer-bigint-over-int,"  # configuration tables stay far below two thousand million rows
+    "prefer-text-field"  # Alembic's own table
 )
 
 
 def offline_sql() -> str:
     """Every migration as SQL text, from nothing to head."""
     config = alembic_config()
-    config.output_buffer = StringIO()
+    printed = StringIO()
+    config.output_buffer = printed
     command.upgrade(config, "head", sql=True)
-    return config.output_buffer.getvalue()
+    return printed.getvalue()
 
 
 async def rows(url: URL, query: str) -> list[tuple[object, ...]]:
@@ -102,7 +98,10 @@ async def test_functions_and_triggers_are_those_of_the_sql_files(database_url: U
                        "EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')")  # fmt: skip
     assert {str(name) for (name,) in found} == functions
     triggers = set(re.findall(r"CREATE TRIGGER (\w+) \w+ [\w ]+? ON (\w+)", declared))
-    found = await rows(database_url, "SELECT tgname, relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal")
+    found = await rows(
+        database_url,
+        "SELECT tgname, relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal",
+    )
     assert {(str(name), str(table)) for name, table in found} == triggers
 
 
@@ -111,7 +110,8 @@ async def test_every_constraint_and_index_has_a_chosen_name(database_url: URL) -
         database_url,
         """
         SELECT conrelid::regclass::text, conname FROM pg_constraint
-         WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'u', 'f') AND conname ~ '_(check|key|fkey)[0-9]*$'
+         WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'u', 'f')
+           AND conname ~ '_(check|key|fkey)[0-9]*$'
         """,
     )
     assert generated == []

@@ -14,12 +14,12 @@ from domain.database import OWNER_ROLE, POSTING_ROLE, READING_ROLE
 MIGRATION_LOCK = 7_201_903_115
 """Advisory lock that lets one process migrate while the others wait."""
 
-ROLES_SQL = """
+ROLES_SQL = f"""
 DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['{owner}', '{posting}', '{reading}'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['{OWNER_ROLE}', '{POSTING_ROLE}', '{READING_ROLE}'] LOOP
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
                 EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', wanted);
@@ -28,18 +28,18 @@ BEGIN
             NULL;  -- another database of the same server is being migrated at this moment
         END;
         -- Where each role has a login of its own, the owner's migrates and needs no other role.
-        IF current_user <> '{owner}' AND NOT pg_has_role(current_user, wanted, 'SET') THEN
+        IF current_user <> '{OWNER_ROLE}' AND NOT pg_has_role(current_user, wanted, 'SET') THEN
             EXECUTE format('GRANT %I TO current_user', wanted);
         END IF;
     END LOOP;
     IF has_database_privilege(current_database(), 'CREATE WITH GRANT OPTION') THEN
-        EXECUTE format('GRANT CREATE, CONNECT ON DATABASE %I TO {owner}', current_database());
+        EXECUTE format('GRANT CREATE, CONNECT ON DATABASE %I TO {OWNER_ROLE}', current_database());
     END IF;
     IF has_schema_privilege('public', 'CREATE WITH GRANT OPTION') THEN
-        GRANT USAGE, CREATE ON SCHEMA public TO {owner};
+        GRANT USAGE, CREATE ON SCHEMA public TO {OWNER_ROLE};
     END IF;
 END $$
-""".format(owner=OWNER_ROLE, posting=POSTING_ROLE, reading=READING_ROLE)
+"""
 
 
 def alembic_config() -> Any:

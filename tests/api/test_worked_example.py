@@ -1,4 +1,4 @@
-"""The March half of the worked example (SETTLEMENT.md c.6), over HTTP with tokens and an injected clock, to the last digit."""
+"""March of the worked example (SETTLEMENT.md c.6), over HTTP with tokens and an injected clock, to the last digit."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -26,7 +26,8 @@ STATEMENT = """
 query ($label: String!, $partner: ID) { settlementStatement(label: $label, partnerId: $partner) {
   partner { code } net { amount currency } due { amount }
   lines { kind points exact priorPeriodExact billed { amount }
-          transactions(first: 100) { nodes { kind partner { code } movements { kind points issueValue serviceFee reimbursement } } } }
+          transactions(first: 100) { nodes {
+            kind partner { code } movements { kind points issueValue serviceFee reimbursement } } } }
   budget { limit { amount } consumed { amount } available { amount } } } }
 """
 ISSUED = {"grocer": "120000.00", "fuel": "40000.00", "restaurant": "20000.00"}

@@ -1,0 +1,213 @@
+"""Real processes of the platform on an embedded database, and a load that remembers what was acknowledged."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.factories import COALITION_TOML
+
+COMMAND = [sys.executable, "-c", "from api.cli import main; main()"]
+READY_SECONDS = 60
+EARN = """
+mutation ($input: EarnInput!) { earn(input: $input) { __typename
+  ... on EarnReceipt { points replayed transaction { id } } ... on Refusal { code message retryable } } }
+"""
+
+
+class Coalition:
+    """One data folder and the processes on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "DATABASE_URL"},
+            "COALITION_DATA_DIR": str(self.data_dir),
+            "COALITION_LOG_LEVEL": "WARNING",
+        }
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *arguments: str, status: int = 0, given: str | None = None) -> str:
+        """Runs a command to its end; its standard output."""
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=self.environment, capture_output=True, text=True, input=given, check=False
+        )
+        assert done.returncode == status, f"{arguments}: {done.stdout}{done.stderr}"
+        self.last_error = done.stderr
+        return done.stdout
+
+    def apply(self, toml_text: str = COALITION_TOML) -> None:
+        """Applies a coalition file."""
+        file = self.folder / "coalition.toml"
+        file.write_text(toml_text, encoding="utf-8")
+        self.run("apply", str(file))
+
+    def client(self, *scopes: str, partner: str | None = "grocer") -> tuple[str, str]:
+        """A new client's id and secret."""
+        owner = ["--operator"] if partner is None else ["--partner", partner]
+        made = json.loads(self.run("client", "create", *owner, "--scopes", " ".join(scopes), "--json"))
+        return made["client_id"], made["client_secret"]
+
+    def serve(self) -> "Server":
+        """Starts a server and waits until it is ready."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {**self.environment, "COALITION_PORT": str(port)}
+        log_file = self.folder / f"serve-{port}.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen([*COMMAND, "serve"], env=environment, stdout=log, stderr=log)
+        self._servers.append(process)
+        server = Server(process, f"http://127.0.0.1:{port}", log_file)
+        server.wait_until_ready()
+        return server
+
+    def postmaster_pid(self) -> int:
+        """Process id of the embedded database server."""
+        (found,) = self.data_dir.glob("**/postmaster.pid")
+        return int(found.read_text(encoding="ascii").splitlines()[0])
+
+    def stop(self) -> None:
+        """Ends what is left of the servers."""
+        for process in self._servers:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._servers:
+            process.wait(30)
+
+
+class Server:
+    """One running server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def wait_until_ready(self) -> None:
+        """Returns when ``/readyz`` answers 200."""
+        for _ in range(READY_SECONDS * 10):
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+            try:
+                if httpx2.get(f"{self.url}/readyz").status_code == httpx2.codes.OK:
+                    return
+            except httpx2.TransportError:
+                pass
+            _pause()
+        raise AssertionError(self.log.read_text(encoding="utf-8"))
+
+    def token(self, client: tuple[str, str]) -> str:
+        """An access token for a client."""
+        answer = httpx2.post(f"{self.url}/oauth/token", data={"grant_type": "client_credentials"}, auth=client)
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        return str(answer.json()["access_token"])
+
+    def ask(self, token: str, query: str, variables: dict[str, Any] | None = None) -> Any:
+        """The data of a document that must run without errors."""
+        answer = httpx2.post(
+            f"{self.url}/graphql",
+            json={"query": query, "variables": variables or {}},
+            headers={"authorization": f"Bearer {token}"},
+        ).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def kill(self) -> None:
+        """Ends the process without a word, as kill -9 does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def _pause() -> None:
+    asyncio.run(asyncio.sleep(0.1))
+
+
+@contextmanager
+def a_coalition() -> Iterator[Coalition]:
+    """A coalition in a folder that the database's system user can reach; everything is stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="coalition-process-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        coalition = Coalition(folder)
+        try:
+            yield coalition
+        finally:
+            coalition.stop()
+
+
+def purchase(key: str) -> dict[str, Any]:
+    """Variables of one purchase of 1.00 by card-1."""
+    return {
+        "input": {
+            "idempotencyKey": key,
+            "member": {"card": "card-1"},
+            "amount": {"amount": "1.00", "currency": "EUR"},
+            "occurredAt": now_text(),
+            "reference": key,
+        }
+    }
+
+
+def now_text() -> str:
+    """Now, as a till would say it."""
+    from api.clock import system_clock
+
+    return system_clock().isoformat()
+
+
+class Load:
+    """Tills that post purchases one after the other, each with its own key, and note every receipt."""
+
+    def __init__(self, url: str, token: str, name: str) -> None:
+        self.url = url
+        self.token = token
+        self.name = name
+        self.acknowledged: dict[str, str] = {}
+        self.sent: dict[str, dict[str, Any]] = {}
+        self.stopped = False
+
+    async def till(self, number: int) -> None:
+        """Posts until stopped or until the server is gone."""
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as http:
+            count = 0
+            while not self.stopped:
+                key = f"{self.name}-{number}-{count}"
+                self.sent[key] = purchase(key)
+                count += 1
+                try:
+                    await self.post(http, key)
+                except httpx2.TransportError:
+                    return
+
+    async def post(self, http: httpx2.AsyncClient, key: str) -> None:
+        """Posts one purchase and notes its receipt."""
+        answer = await http.post(
+            "/graphql",
+            json={"query": EARN, "variables": self.sent[key]},
+            headers={"authorization": f"Bearer {self.token}"},
+        )
+        body = answer.json()
+        result = (body.get("data") or {}).get("earn") or {}
+        if result.get("__typename") == "EarnReceipt":
+            self.acknowledged[key] = result["transaction"]["id"]
+
+    async def repeat_all(self) -> None:
+        """Sends every purchase again with its key, as a till does that got no answer; all must be accepted now."""
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as http:
+            before = dict(self.acknowledged)
+            keys = list(self.sent)
+            for start in range(0, len(keys), 50):
+                await asyncio.gather(*[self.post(http, key) for key in keys[start : start + 50]])
+        assert self.acknowledged.keys() == self.sent.keys()
+        assert {key: self.acknowledged[key] for key in before} == before
