@@ -31,7 +31,15 @@ from domain.database import (
 from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
 from domain.members import is_clean_text
-from domain.periods import Clock, local_date, local_midnight, period_containing, period_labelled, period_span
+from domain.periods import (
+    Clock,
+    PeriodSpan,
+    local_date,
+    local_midnight,
+    period_containing,
+    period_labelled,
+    period_span,
+)
 from domain.positions import Contribution, LineKind
 from domain.terms import Configuration, in_force, load_configuration
 from domain.values import OPERATOR_ID
@@ -100,57 +108,56 @@ async def close_period(database: Database, clock: Clock, label: str, key: str) -
     if period_id is None:
         raise Refused(RefusalCode.PERIOD_NOT_FOUND, 'a period is named by its label, such as "2017-03"', "label")
     for _ in range(WAIT_SECONDS):
-        # Whoever waits gives the connection back meanwhile: the tills need it.
         async with database.posting() as gate:
+            configuration = await _checked(gate, clock, period_id, key)
+            if configuration is None:
+                return await _closed(database, period_id, replayed=True)
             if (await gate.execute(GATE_SQL)).scalar_one():
-                return await _close(database, clock, period_id, key)
+                return await _close(database, clock, period_span(period_id, configuration.programme.zone), key)
+        # Whoever waits gives the connection back meanwhile: the tills need it.
         await asyncio.sleep(1)
     raise Refused(RefusalCode.OVERLOADED, "another close is at work; close again with the same key")
 
 
-async def _close(database: Database, clock: Clock, period_id: int, key: str) -> ClosedPeriod:
-    is_closed = await _create_missing(database, clock, period_id, key)
-    if not is_closed:
-        period = await _start(database, clock, period_id, key)
-        audited = await _audit(database, period)
-        await _finish(database, clock, audited)
-    closed = await period_by_id(database, OPERATOR_ID, period_id)
-    assert closed is not None
-    return ClosedPeriod(closed, replayed=is_closed)
+async def _close(database: Database, clock: Clock, span: PeriodSpan, key: str) -> ClosedPeriod:
+    async with database.posting() as connection:
+        # An empty period may have no row yet; it is committed before a lock on it means anything.
+        await ensure_periods(connection, [span])
+    period = await _start(database, clock, span, key)
+    if period is not None:
+        await _finish(database, clock, await _audit(database, period))
+    return await _closed(database, span.id, replayed=period is None)
+
+
+async def _closed(database: Database, period_id: int, *, replayed: bool) -> ClosedPeriod:
+    period = await period_by_id(database, OPERATOR_ID, period_id)
+    assert period is not None
+    return ClosedPeriod(period, replayed)
 
 
 # ---------------------------------------------------------------- the period is taken
 
 
-async def _create_missing(database: Database, clock: Clock, period_id: int, key: str) -> bool:
-    """Whether the period is closed already. Makes the row of an empty one, before any lock is taken on it."""
-    async with database.posting() as connection:
-        configuration = await _checked(connection, clock, period_id, key)
-        if configuration is None:
-            return True
-        await ensure_periods(connection, [period_span(period_id, configuration.programme.zone)])
-    return False
-
-
-async def _start(database: Database, clock: Clock, period_id: int, key: str) -> PeriodFacts:
+async def _start(database: Database, clock: Clock, span: PeriodSpan, key: str) -> PeriodFacts | None:
+    """Transaction (a), or nothing of it when it was done before; None when the period was closed meanwhile."""
     try:
         async with database.posting() as connection:
-            await connection.execute(TAKE_PERIOD_SQL, {"id": period_id})
+            await connection.execute(TAKE_PERIOD_SQL, {"id": span.id})
             # A new statement: what was read before the lock may have changed while waiting for it.
-            configuration = await _checked(connection, clock, period_id, key)
-            assert configuration is not None, "the gate lets one close work at a time"
-            if (await connection.execute(STATE_SQL, {"id": period_id})).scalar_one() == "OPEN":
-                await _book_fixed_fees(connection, clock, configuration, period_id)
-                await connection.execute(START_CLOSING_SQL, {"id": period_id, "key": key})
+            configuration = await _checked(connection, clock, span.id, key)
+            if configuration is None:
+                return None
+            if (await connection.execute(STATE_SQL, {"id": span.id})).scalar_one() == "OPEN":
+                await _book_fixed_fees(connection, clock, configuration, span)
+                await connection.execute(START_CLOSING_SQL, {"id": span.id, "key": key})
     except DBAPIError as error:
         if sqlstate(error) == LOCK_TIMEOUT:
             message = "postings hold the period for too long; close again with the same key"
             raise Refused(RefusalCode.OVERLOADED, message) from error
         raise
-    span = period_span(period_id, configuration.programme.zone)
     programme = configuration.programme
     return PeriodFacts(
-        period_id, span.label, span.opens_at, span.closes_at, programme.currency, programme.currency_digits
+        span.id, span.label, span.opens_at, span.closes_at, programme.currency, programme.currency_digits
     )
 
 
@@ -195,23 +202,22 @@ async def _next_to_close(connection: AsyncConnection, configuration: Configurati
 
 
 async def _book_fixed_fees(
-    connection: AsyncConnection, clock: Clock, configuration: Configuration, period_id: int
+    connection: AsyncConnection, clock: Clock, configuration: Configuration, span: PeriodSpan
 ) -> None:
     # Once, not prorated, for whoever's terms cover the period's last instant, suspended partners included.
-    zone = configuration.programme.zone
-    day = local_date(period_span(period_id, zone).closes_at - INSTANT, zone)
+    day = local_date(span.closes_at - INSTANT, configuration.programme.zone)
     in_force_then = [in_force(versions, day) for versions in configuration.terms.values()]
     fees = [terms for terms in in_force_then if terms is not None and terms.fixed_fee_micro]
     booked = await write_entries(
         connection,
-        period_id,
+        span.id,
         clock(),
         [(fee.partner_id, "FIXED_FEE", None, -fee.fixed_fee_micro, fee.id) for fee in fees],
     )
     await add_positions(
         connection,
         [
-            (period_id, Contribution(partner_id, LineKind.FIXED_FEE, 1, 0, amount_micro, 0, row_hash))
+            (span.id, Contribution(partner_id, LineKind.FIXED_FEE, 1, 0, amount_micro, 0, row_hash))
             for partner_id, amount_micro, row_hash in booked
         ],
     )

@@ -124,7 +124,7 @@ GRANTS_SQL = _places(
 COMMAND_SUMS_SQL = _places(
     f"""
     SELECT format('command %s (%s): points %s, declined %s; its transactions move %s of %s requested', c.id,
-                  c.kind, c.points, c.declined_points, t.points, t.requested) AS place
+                  c.kind, coalesce(c.points::text, 'unnamed'), c.declined_points, t.points, t.requested) AS place
       FROM command AS c
       JOIN (SELECT command_id, sum(points) AS points, sum(requested_points) AS requested,
                    sum(points) FILTER (WHERE kind <> 'EARN_REVERSAL') AS asked

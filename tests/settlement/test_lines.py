@@ -14,7 +14,7 @@ PRICE = st.integers(0, 10**9)
 
 @st.composite
 def movements(draw: st.DrawFn) -> MovementSums:
-    """Any movement that the journal allows: prices, parties and pool values chosen freely, signs as columns have them."""
+    """Any movement that the journal allows: prices, parties and pool values are free, signs as columns have them."""
     kind = draw(st.sampled_from(list(MovementKind)))
     is_burn = kind in (MovementKind.BURN, MovementKind.BURN_REVERSAL)
     party = draw(st.integers(1 if is_burn else 0, 4))
@@ -103,9 +103,7 @@ def test_half_a_cent_goes_to_the_even_one() -> None:
 
 
 def test_a_line_of_zero_stands_and_one_without_entries_does_not() -> None:
-    rows = [
-        MovementSums(MovementKind.EARN, 1, False, 1, 0, 0, 0, 0, 0, 0, 0)
-    ]
+    rows = [MovementSums(MovementKind.EARN, 1, False, 1, 0, 0, 0, 0, 0, 0, 0)]
     (only,) = settle(positions_of_movements(rows, []), 2)
     assert [(line.kind, line.entries, line.billed_minor) for line in only.lines] == [
         (LineKind.ISSUE, 1, 0),

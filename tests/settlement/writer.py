@@ -437,8 +437,8 @@ class Writer:
     async def _movement(self, connection: AsyncConnection, kind: MovementKind, at: datetime, **given: Any) -> None:
         period_id = period_containing(at, self.zone)
         nothing = dict.fromkeys(
-            ("shortfall_points", "issue_value_micro", "service_fee_micro", "reimbursement_micro", "breakage_share_micro",
-             "budget_micro", "store_id"), 0,
+            ("shortfall_points", "issue_value_micro", "service_fee_micro", "reimbursement_micro",
+             "breakage_share_micro", "budget_micro", "store_id"), 0,
         )  # fmt: skip
         row: dict[str, Any] = {
             **nothing, "kind": kind.value, "period_id": period_id, "occurred_at": at.isoformat(),
