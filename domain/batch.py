@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from domain.awards import RatedLine, Returned
-from domain.commands import BudgetView, Command, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
+from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
 from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Lot
 from domain.members import is_clean_text
@@ -23,6 +23,7 @@ FUTURE_TOLERANCE = timedelta(minutes=5)
 
 KEY_MAX_CHARACTERS = 200
 REFERENCE_MAX_CHARACTERS = 200
+CHANNEL_MAX_CHARACTERS = 50
 SYSTEM_KEY_PREFIX = "system:"
 """Keys of commands that no caller sent; callers cannot use it."""
 
@@ -164,6 +165,18 @@ class Original:
     returned: Returned = field(default_factory=Returned)
     is_returned: bool = False
     shortfall_points: int = 0
+    has_details: bool = True
+    """False while a stored one was found for its key or reference alone: nobody may reverse it then."""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What makes a command unique: its partner and idempotency key."""
+        return (self.command.partner_id, self.command.key)
+
+    @property
+    def lot_ids(self) -> set[int]:
+        """The lots of its awards, or those that paid for it."""
+        return {award.lot_id for award in self.awards if award.lot_id is not None} | {use.lot_id for use in self.uses}
 
 
 class TransactionRow(NamedTuple):
@@ -281,32 +294,31 @@ class Batch:
 
     def store_id(self, partner_id: int, store: StoreRef) -> int:
         """The store a command names, 0 for none. Raises Refused(STORE_NOT_FOUND)."""
-        if store.store_id is None and store.code is None:
-            return NO_STORE_ID
-        by_id = None if store.store_id is None else self.configuration.stores.get(store.store_id)
-        by_code = None if store.code is None else self.configuration.stores_by_code.get((partner_id, store.code))
-        field_name = "storeId" if store.code is None else "storeCode"
-        found = by_id or by_code
-        if found is None or found.partner_id != partner_id:
-            raise Refused(RefusalCode.STORE_NOT_FOUND, "the partner has no such store", field_name)
-        if store.store_id is not None and store.code is not None and by_id != by_code:
-            raise Refused(RefusalCode.STORE_NOT_FOUND, "storeId and storeCode name different stores", "storeCode")
-        return found.id
+        return store_id_of(self.configuration, partner_id, store)
 
     def check_key(self, key: str) -> None:
         """Raises Refused(INPUT_INVALID) for a key that cannot be stored, or that is reserved."""
-        if not is_clean_text(key, KEY_MAX_CHARACTERS) or key.startswith(SYSTEM_KEY_PREFIX):
+        if not is_key(key) or key.startswith(SYSTEM_KEY_PREFIX):
             message = (
                 f"an idempotency key has 1 to {KEY_MAX_CHARACTERS} printable characters and does not begin with "
                 f'"{SYSTEM_KEY_PREFIX}"'
             )
             raise Refused(RefusalCode.INPUT_INVALID, message, "idempotencyKey")
 
-    def check_reference(self, partner_id: int, kind: CommandKind, reference: str, store_id: int) -> None:
-        """Raises Refused for a reference that cannot be stored, or that this partner already used there."""
-        if not is_clean_text(reference, REFERENCE_MAX_CHARACTERS):
+    def check_channel(self, channel: str | None) -> None:
+        """Raises Refused(INPUT_INVALID) for a channel that cannot be stored."""
+        if channel is not None and not is_clean_text(channel, CHANNEL_MAX_CHARACTERS):
+            message = f"a channel has 1 to {CHANNEL_MAX_CHARACTERS} printable characters"
+            raise Refused(RefusalCode.INPUT_INVALID, message, "channel")
+
+    def check_reference(self, reference: str) -> None:
+        """Raises Refused(INPUT_INVALID) for a reference that cannot be stored."""
+        if not is_reference(reference):
             message = f"a reference has 1 to {REFERENCE_MAX_CHARACTERS} printable characters"
             raise Refused(RefusalCode.INPUT_INVALID, message, "reference")
+
+    def check_reference_free(self, partner_id: int, kind: CommandKind, reference: str, store_id: int) -> None:
+        """Raises Refused(DUPLICATE_REFERENCE) for a reference that this partner already used there."""
         if self.partner(partner_id).reference_unique and (
             (partner_id, reference, kind, store_id) in self.taken_references
         ):
@@ -370,7 +382,7 @@ class Batch:
     def remember(self, original: Original) -> None:
         """Indexes an accepted or loaded command for later commands of the batch."""
         command = original.command
-        self.by_key[(command.partner_id, command.key)] = original
+        self.by_key[original.key] = original
         self.by_id[command.id] = original
         if command.reference is not None and command.kind in (CommandKind.EARN, CommandKind.BURN):
             self.by_reference.setdefault((command.partner_id, command.reference), []).append(original)
@@ -382,6 +394,26 @@ def budget_window(plan: BudgetPlan, booking: Booking) -> tuple[int, int]:
     return (plan.id, booking.period_id if plan.per_period else 0)
 
 
-def key_of(command: Command) -> tuple[int, str]:
-    """What makes a command unique: its partner and idempotency key."""
-    return (command.partner_id, command.key)
+def store_id_of(configuration: Configuration, partner_id: int, store: StoreRef) -> int:
+    """The partner's store that is named, 0 for none. Raises Refused(STORE_NOT_FOUND)."""
+    if store.store_id is None and store.code is None:
+        return NO_STORE_ID
+    by_id = None if store.store_id is None else configuration.stores.get(store.store_id)
+    by_code = None if store.code is None else configuration.stores_by_code.get((partner_id, store.code))
+    found = by_id or by_code
+    if found is None or found.partner_id != partner_id:
+        field_name = "storeId" if store.code is None else "storeCode"
+        raise Refused(RefusalCode.STORE_NOT_FOUND, "the partner has no such store", field_name)
+    if store.store_id is not None and store.code is not None and by_id != by_code:
+        raise Refused(RefusalCode.STORE_NOT_FOUND, "storeId and storeCode name different stores", "storeCode")
+    return found.id
+
+
+def is_key(key: str) -> bool:
+    """Whether an idempotency key can stand in the database."""
+    return is_clean_text(key, KEY_MAX_CHARACTERS)
+
+
+def is_reference(reference: str) -> bool:
+    """Whether a till's reference can stand in the database."""
+    return is_clean_text(reference, REFERENCE_MAX_CHARACTERS)

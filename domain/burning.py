@@ -19,6 +19,8 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     batch.check_key(command.key)
     store_id = batch.store_id(command.partner_id, command.store)
     check_points(command.points)
+    batch.check_reference(command.reference)
+    batch.check_channel(command.channel)
     print_ = fingerprint(
         kind=CommandKind.BURN,
         member_id=None if member is None else member.id,
@@ -36,7 +38,7 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     batch.clock.check_occurred(command.occurred_at)
     batch.check_active(command.partner_id)
     member = batch.active_member(member)
-    batch.check_reference(command.partner_id, CommandKind.BURN, command.reference, store_id)
+    batch.check_reference_free(command.partner_id, CommandKind.BURN, command.reference, store_id)
     account = batch.accounts[member.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
     usable = account.usable(instant)

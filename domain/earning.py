@@ -21,6 +21,8 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
     store_id = batch.store_id(command.partner_id, command.store)
     amount_minor = checked_amount(command.amount, programme, "amount")
     lines = None if command.lines is None else rated_lines(command.lines, programme)
+    batch.check_reference(command.reference)
+    batch.check_channel(command.channel)
     print_ = fingerprint(
         kind=CommandKind.EARN,
         member_id=None if member is None else member.id,
@@ -42,7 +44,7 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
     if lines is not None and sum(line.amount_minor for line in lines) != amount_minor:
         message = "the lines do not sum to the amount: give every line, net of discounts"
         raise Refused(RefusalCode.AMOUNT_INVALID, message, "lines")
-    batch.check_reference(command.partner_id, CommandKind.EARN, command.reference, store_id)
+    batch.check_reference_free(command.partner_id, CommandKind.EARN, command.reference, store_id)
     return _accept(batch, command, member, store_id, amount_minor, lines, print_)
 
 

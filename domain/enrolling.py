@@ -1,11 +1,16 @@
 """Deciding about enrolments: a new member, or the one who already has an identifier."""
 
+from collections.abc import Sequence
+
 from domain.batch import Batch, CommandInput, Member, NewMember, Original
 from domain.commands import CommandKind, CommandRow, Enroll, Enrolled
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account
-from domain.members import IDENTIFIER_KINDS, input_digest, normalised
+from domain.members import IDENTIFIER_KINDS, input_digest, is_clean_text, normalised
+
+ATTRIBUTES_MAX = 50
+ATTRIBUTE_MAX_CHARACTERS = 200
 
 
 def enrolment_identifiers(command: Enroll, region: str) -> tuple[tuple[str, str], ...]:
@@ -30,6 +35,8 @@ def decide_enroll(batch: Batch, command: Enroll) -> Enrolled:
     batch.check_key(command.key)
     store_id = batch.store_id(command.partner_id, command.store)
     identifiers = enrolment_identifiers(command, batch.configuration.programme.region)
+    batch.check_channel(command.channel)
+    _check_attributes(command.attributes)
     digest = input_digest(batch.secret, identifiers, command.attributes)
     print_ = fingerprint(
         kind=CommandKind.ENROLL, member_id=None, store_id=store_id, channel=command.channel, input_digest=digest
@@ -51,6 +58,13 @@ def decide_enroll(batch: Batch, command: Enroll) -> Enrolled:
     batch.new_commands.append((row, stored))
     batch.remember(Original(row, print_, None, created_member=created))
     return Enrolled(member.id, member.account_id, created, replayed=False, key=command.key)
+
+
+def _check_attributes(attributes: Sequence[tuple[str, str]]) -> None:
+    clean = all(is_clean_text(text, ATTRIBUTE_MAX_CHARACTERS) for attribute in attributes for text in attribute)
+    if len(attributes) > ATTRIBUTES_MAX or not clean:
+        message = f"at most {ATTRIBUTES_MAX} attributes, each of 1 to {ATTRIBUTE_MAX_CHARACTERS} printable characters"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "attributes")
 
 
 def replayed_enrolment(batch: Batch, command: Enroll, earlier: Original, print_: bytes) -> Enrolled:

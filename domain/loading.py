@@ -6,6 +6,7 @@ statements of its own.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
@@ -18,6 +19,7 @@ from domain.commands import CommandKind, CommandRow
 from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS
 from domain.lots import Account, Lot
 from domain.terms import BudgetPlan
+from domain.values import NO_STORE_ID
 
 LOCKS_SQL = text(
     f"""
@@ -99,6 +101,7 @@ COMMAND_COLUMNS = """
 COMMAND_KIND_INDEX = 3
 MOVED_POINTS_SQL = "coalesce((SELECT sum(t.points)::bigint FROM transaction AS t WHERE t.command_id = c.id), 0)"
 
+# A reference need not be unique (a partner's setting): two fitting ones are enough to know that it is ambiguous.
 ORIGINALS_SQL = text(
     f"""
     SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member, c.whole
@@ -106,7 +109,7 @@ ORIGINALS_SQL = text(
      WHERE c.id IN (
         SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
         UNION
-        SELECT k.id
+        SELECT unnest(ARRAY[k.id, k.reverses_id])
           FROM unnest(CAST(:key_partners AS integer[]), CAST(:keys AS text[])) AS asked (partner_id, idempotency_key)
           JOIN command AS k USING (partner_id, idempotency_key)
         UNION
@@ -117,23 +120,45 @@ ORIGINALS_SQL = text(
          WHERE r.reference_unique
         UNION
         SELECT r.id
-          FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[]))
-               AS asked (partner_id, reference)
-          JOIN command AS r USING (partner_id, reference)
-         WHERE NOT r.reference_unique AND r.kind IN ('EARN', 'BURN')
+          FROM unnest(CAST(:original_partners AS integer[]), CAST(:original_references AS text[]),
+                      CAST(:original_kinds AS text[]), CAST(:original_stores AS integer[]))
+               AS asked (partner_id, reference, kind, store_id)
+         CROSS JOIN LATERAL (
+            (SELECT o.id FROM command AS o
+              WHERE o.partner_id = asked.partner_id AND o.reference = asked.reference AND o.reference_unique
+                AND (asked.kind IS NULL OR o.kind = asked.kind)
+                AND (asked.store_id = {NO_STORE_ID} OR o.store_id = asked.store_id)
+              ORDER BY o.id LIMIT 2)
+            UNION ALL
+            (SELECT o.id FROM command AS o
+              WHERE o.partner_id = asked.partner_id AND o.reference = asked.reference AND NOT o.reference_unique
+                AND o.kind IN ('EARN', 'BURN') AND (asked.kind IS NULL OR o.kind = asked.kind)
+                AND (asked.store_id = {NO_STORE_ID} OR o.store_id = asked.store_id)
+              ORDER BY o.id LIMIT 2)) AS r
      )
      ORDER BY c.id
-    """  # noqa: S608 (constants of this module)
+    """  # noqa: S608 (constants of this application)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOriginal:
+    """A reference by which a reversal names its original; ``kind`` None and ``store_id`` 0 leave that open."""
+
+    partner_id: int
+    reference: str
+    kind: CommandKind | None
+    store_id: int
 
 
 async def load_commands(
     connection: AsyncConnection,
     ids: Collection[int],
     keys: Collection[tuple[int, str]],
-    references: Collection[tuple[int, str]],
+    references: Collection[tuple[int, str]] = (),
+    originals: Collection[AskedOriginal] = (),
 ) -> list[Original]:
-    """Commands by id, by (partner, key) and by (partner, reference): replays, originals and taken references."""
+    """Commands by id, by (partner, key) with what they reverse, by (partner, unique reference), and as originals."""
     rows = await connection.execute(
         ORIGINALS_SQL,
         {
@@ -142,6 +167,10 @@ async def load_commands(
             "keys": [key for _, key in keys],
             "reference_partners": [partner_id for partner_id, _ in references],
             "references": [reference for _, reference in references],
+            "original_partners": [asked.partner_id for asked in originals],
+            "original_references": [asked.reference for asked in originals],
+            "original_kinds": [asked.kind for asked in originals],
+            "original_stores": [asked.store_id for asked in originals],
         },
     )
     return [_original(row) for row in rows]
@@ -157,7 +186,8 @@ def command_row(values: Sequence[Any]) -> CommandRow:
 def _original(row: Row[Any]) -> Original:
     width = len(CommandRow.__slots__)
     command = command_row(row[:width])
-    return Original(command, bytes(row.fingerprint), lines_from_text(row.lines), created_member=row.created_member)
+    lines = lines_from_text(row.lines)
+    return Original(command, bytes(row.fingerprint), lines, created_member=row.created_member, has_details=False)
 
 
 DETAILS_SQL = text(
@@ -188,6 +218,8 @@ USES_SQL = text(
 async def load_details(connection: AsyncConnection, originals: Sequence[Original]) -> None:
     """Fills in what originals awarded or burned, and what their reversals did so far."""
     by_id = {original.command.id: original for original in originals}
+    for original in originals:
+        original.has_details = True
     for row in await connection.execute(DETAILS_SQL, {"ids": list(by_id)}):
         original = by_id[row.command_id]
         original.shortfall_points += row.shortfall_points

@@ -8,25 +8,24 @@ steps and what happens when one fails; what is read stands in ``loading``, what 
 import asyncio
 import logging
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.asked import Asked, Known, accounts_with_lots, budget_windows, member_of
 from domain.batch import (
     Batch,
     BatchClock,
     Budget,
-    Member,
-    Original,
     StartOver,
-    budget_window,
-    key_of,
 )
 from domain.burning import decide_burn
-from domain.commands import Burn, Command, CommandKind, Earn, Enroll, MemberRef, Outcome, Refusal, Reverse
+from domain.commands import Burn, Command, CommandKind, Earn, Enroll, Outcome, Refusal
 from domain.database import (
     DEADLOCK,
     LOCK_TIMEOUT,
@@ -38,7 +37,7 @@ from domain.database import (
 )
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll, enrolment_identifiers
-from domain.errors import LedgerFault, RefusalCode, Refused
+from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
 from domain.loading import (
     claim_identifiers,
@@ -62,17 +61,28 @@ from domain.writing import write_batch
 
 BATCH_MAX = 500
 QUEUE_MAX = 5_000
-ATTEMPTS_MAX = 12
-CONNECTION_ATTEMPTS_MAX = 60
-RETRY_PAUSE_MS = 20
-CONNECTION_PAUSE_MS = 250
 IDS_PER_COMMAND = 8
 
-TRANSIENT_STATES = frozenset({DEADLOCK, SERIALIZATION, LOCK_TIMEOUT, STALE_PLAN, UNIQUE_VIOLATION})
-"""The whole batch again from step 0: after a unique violation the winner is visible there."""
 
-CONNECTION_CLASSES = ("08", "53", "57", "58")
-"""Classes of SQLSTATE that say that the server went away, is starting or has no room: the same batch again, later."""
+class _Trouble(Enum):
+    """Why an attempt at a batch failed, and so what helps."""
+
+    CONTENTION = "others were in the way: the whole batch again from step 0, where a winner is now visible"
+    SERVER = "the server went away, is starting or has no room, which is no command's fault: again, later"
+    FAULT = "something in the batch: halves of it, until the guilty command stands alone"
+
+
+TRIES_MAX = {_Trouble.CONTENTION: 12, _Trouble.SERVER: 60, _Trouble.FAULT: 1}
+PAUSE_MS = {_Trouble.CONTENTION: 20, _Trouble.SERVER: 10}
+"""Before the second try; the n-th waits n times as long, for a server about 18 seconds in all."""
+
+CONTENTION_STATES = frozenset({DEADLOCK, SERIALIZATION, LOCK_TIMEOUT, STALE_PLAN, UNIQUE_VIOLATION})
+
+SERVER_CLASSES = ("08", "53", "57", "58")
+"""Classes of SQLSTATE that speak of the server and its connections."""
+
+STATEMENT_TIMEOUT = "57014"
+"""Of class 57, but about the statement: half a batch may be quick enough."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +97,7 @@ class _Ids(Iterator[int]):
 
     def __init__(self) -> None:
         self._left: deque[int] = deque()
+        self._filling = asyncio.Lock()
         self.wanted = 0
 
     def __next__(self) -> int:
@@ -97,9 +108,11 @@ class _Ids(Iterator[int]):
 
     async def fill(self, connection: AsyncConnection, wanted: int) -> None:
         """Makes sure that at least ``wanted`` ids are at hand, or as many as a batch ran out of before."""
-        self.wanted = max(self.wanted, wanted)
-        while len(self._left) < self.wanted:
-            self._left.extend(await next_id_block(connection))
+        # One at a time (a quote runs beside the batch): blocks are appended in their order, so that ids ascend.
+        async with self._filling:
+            self.wanted = max(self.wanted, wanted)
+            while len(self._left) < self.wanted:
+                self._left.extend(await next_id_block(connection))
 
 
 @dataclass(slots=True)
@@ -185,35 +198,29 @@ class PostingQueue:
     async def _execute(self, commands: Sequence[Command], *, is_quote: bool = False) -> list[Outcome]:
         """Runs a batch until it is committed; what fails for its own sake refuses alone."""
         sent_before: dict[tuple[int, str], set[int]] = {}
-        attempts = lost = 0
-        while attempts < ATTEMPTS_MAX and lost < CONNECTION_ATTEMPTS_MAX:
+        tries = Counter[_Trouble]()
+        while True:
             try:
                 return await self._attempt(commands, sent_before, is_quote=is_quote)
-            except StartOver:
-                attempts += 1
-            except (DBAPIError, OSError) as error:
-                if _is_lost_connection(error):
-                    # Also when it was lost at COMMIT: the same keys again find out whether it was done.
-                    lost += 1
-                    await asyncio.sleep(CONNECTION_PAUSE_MS / 1000)
-                elif isinstance(error, DBAPIError) and sqlstate(error) in TRANSIENT_STATES:
-                    attempts += 1
-                    await asyncio.sleep(attempts * RETRY_PAUSE_MS / 1000)
-                else:
-                    return await self._bisect(commands, error, is_quote=is_quote)
             except Exception as error:  # noqa: BLE001 (one command's fault must not refuse the other 499)
-                return await self._bisect(commands, error, is_quote=is_quote)
-        return await self._bisect(commands, LedgerFault("the batch could not be posted"), is_quote=is_quote)
+                trouble = _trouble_of(error)
+                tries[trouble] += 1
+                if tries[trouble] >= TRIES_MAX[trouble]:
+                    return await self._give_up(commands, error, trouble, is_quote=is_quote)
+                if not isinstance(error, StartOver):
+                    await asyncio.sleep(tries[trouble] * PAUSE_MS[trouble] / 1000)
 
-    async def _bisect(self, commands: Sequence[Command], error: Exception, *, is_quote: bool) -> list[Outcome]:
-        if len(commands) > 1:
-            half = len(commands) // 2
-            first = await self._execute(commands[:half], is_quote=is_quote)
-            return first + await self._execute(commands[half:], is_quote=is_quote)
-        request_id = uuid.uuid4().hex
-        logger.error("command refused by a fault, request %s", request_id, exc_info=error)
-        message = f"internal error, request {request_id}: send the same command again, or report the request"
-        return [Refusal(RefusalCode.INTERNAL_ERROR, message, None, commands[0].key)]
+    async def _give_up(
+        self, commands: Sequence[Command], error: Exception, trouble: _Trouble, *, is_quote: bool
+    ) -> list[Outcome]:
+        if trouble is _Trouble.SERVER or len(commands) == 1:
+            request_id = uuid.uuid4().hex
+            logger.error("%d commands refused by a fault, request %s", len(commands), request_id, exc_info=error)
+            message = f"internal error, request {request_id}: send the same command again, or report the request"
+            return [Refusal(RefusalCode.INTERNAL_ERROR, message, None, command.key) for command in commands]
+        half = len(commands) // 2
+        first = await self._execute(commands[:half], is_quote=is_quote)
+        return first + await self._execute(commands[half:], is_quote=is_quote)
 
     async def _attempt(
         self,
@@ -255,19 +262,18 @@ class PostingQueue:
 
     async def _before_locks(
         self, configuration: Configuration, commands: Sequence[Command], expected: set[int], *, is_quote: bool
-    ) -> "_Known":
+    ) -> Known:
         """Step 0: whom and what the commands mean, ids to give, and the period rows, committed before the batch."""
-        region = configuration.programme.region
-        asked = _Asked.of(commands, region)
+        asked = Asked.of(commands, configuration, is_quote=is_quote)
         async with self._database.posting() as connection:
             if self._secret is None:
                 self._secret = await load_secret(connection)
             await self._ids.fill(connection, len(commands) * IDS_PER_COMMAND)
             identifiers, members = await resolve_members(connection, asked.identifiers, asked.member_ids)
             originals = []
-            if asked.reversal_ids or asked.reversal_keys or asked.reversal_references:
+            if asked.original_ids or asked.original_keys or asked.original_references:
                 originals = await load_commands(
-                    connection, asked.reversal_ids, asked.reversal_keys, asked.reversal_references
+                    connection, asked.original_ids, asked.original_keys, originals=asked.original_references
                 )
         posting_into = {min(expected)} if not self._is_history else expected
         if not is_quote and not posting_into <= self._known_periods:
@@ -275,9 +281,7 @@ class PostingQueue:
                 spans = [period_span(period_id, configuration.programme.zone) for period_id in posting_into]
                 await ensure_periods(connection, spans, imported=self._is_history)
             self._known_periods |= posting_into
-        accounts = {member.account_id for member in members.values()}
-        accounts.update(original.command.account_id for original in originals)
-        return _Known(self._secret, asked, identifiers, members, accounts, {o.command.id for o in originals})
+        return Known(self._secret, asked, identifiers, members, originals)
 
     async def _lock_periods(
         self,
@@ -303,34 +307,32 @@ class PostingQueue:
             raise StartOver
         return clock
 
-    async def _load(
-        self, connection: AsyncConnection, batch: Batch, commands: Sequence[Command], known: "_Known"
-    ) -> None:
+    async def _load(self, connection: AsyncConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
         """Steps 3 to 6: claims, then locks on budgets and accounts, then, in new statements, what deciding needs."""
         batch.identifiers, batch.members = known.identifiers, known.members
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
-        windows = _windows(batch, commands)
+        windows = budget_windows(batch, commands)
         if windows:
             batch.budgets = await self._lock_budgets(connection, windows)
-        if known.accounts:
-            batch.accounts = await lock_accounts(connection, known.accounts)
+        if known.account_ids:
+            batch.accounts = await lock_accounts(connection, known.account_ids)
         if batch.members:
             again = await load_members(connection, batch.members)
             if any(again[m.id].account_id != m.account_id for m in batch.members.values()):
                 raise StartOver
             batch.members = again
-        asked = known.asked
-        keys = asked.reversal_keys if batch.is_quote else asked.reversal_keys | {key_of(c) for c in commands}
-        originals = await load_commands(
-            connection, known.original_ids, keys, asked.references | asked.reversal_references
-        )
+        asked, original_ids = known.asked, known.original_ids
+        originals = await load_commands(connection, original_ids, asked.keys, asked.references)
         for original in originals:
             batch.remember(original)
-        needed = [o for o in originals if _needs_details(o, known.original_ids, keys)]
+        needed = [o for o in originals if o.command.id in original_ids or o.key in asked.keys]
+        needed = [o for o in needed if o.command.kind != CommandKind.ENROLL]
         if needed:
             await load_details(connection, needed)
-        await _load_lots(connection, batch, commands, needed)
+        accounts = accounts_with_lots(batch, commands, needed)
+        if accounts:
+            await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})
 
     async def _claim(self, connection: AsyncConnection, batch: Batch, commands: Sequence[Command]) -> None:
         claims: dict[tuple[str, str], tuple[int, int]] = {}
@@ -361,120 +363,18 @@ class PostingQueue:
         return await lock_budgets(connection, ordered)
 
 
-@dataclass(slots=True)
-class _Asked:
-    """What the commands of a batch name, by kind of name."""
-
-    identifiers: set[tuple[str, str]]
-    member_ids: set[int]
-    references: set[tuple[int, str]]
-    reversal_ids: set[int]
-    reversal_keys: set[tuple[int, str]]
-    reversal_references: set[tuple[int, str]]
-
-    @classmethod
-    def of(cls, commands: Sequence[Command], region: str) -> "_Asked":
-        """Collects the names; an enrolment's identifiers that cannot be are left to its decision."""
-        asked = cls(set(), set(), set(), set(), set(), set())
-        for command in commands:
-            if isinstance(command, Enroll):
-                try:
-                    asked.identifiers.update(enrolment_identifiers(command, region))
-                except Refused:
-                    continue
-            elif isinstance(command, Reverse):
-                asked._add_original(command)
-            else:
-                asked._add_member(command.member)
-                asked.references.add((command.partner_id, command.reference))
-        return asked
-
-    def _add_member(self, ref: MemberRef) -> None:
-        if ref.member_id is not None:
-            self.member_ids.add(ref.member_id)
-        if ref.identifier is not None:
-            self.identifiers.add(ref.identifier)
-
-    def _add_original(self, command: Reverse) -> None:
-        ref = command.original
-        if ref.command_id is not None:
-            self.reversal_ids.add(ref.command_id)
-        if ref.key is not None:
-            self.reversal_keys.add((command.partner_id, ref.key))
-        if ref.reference is not None:
-            self.reversal_references.add((command.partner_id, ref.reference))
-
-
-@dataclass(slots=True)
-class _Known:
-    """What step 0 found."""
-
-    secret: bytes
-    asked: _Asked
-    identifiers: dict[tuple[str, str], int]
-    members: dict[int, Member]
-    accounts: set[int]
-    original_ids: set[int]
-
-
-def _is_lost_connection(error: Exception) -> bool:
-    if isinstance(error, DBAPIError):
-        state = sqlstate(error)
-        return (
-            error.connection_invalidated
-            or isinstance(error, InterfaceError)
-            or (state is not None and state.startswith(CONNECTION_CLASSES))
-        )
-    return isinstance(error, OSError)
-
-
-def _windows(batch: Batch, commands: Sequence[Command]) -> dict[tuple[int, int], BudgetPlan]:
-    """The budget windows that purchases and returns of this batch draw on or credit."""
-    windows = {}
-    for command in commands:
-        if isinstance(command, Earn | Reverse):
-            booking = batch.clock.booking(command.occurred_at)
-            plan = batch.configuration.plan_on(command.partner_id, booking.day)
-            if plan is not None:
-                windows[budget_window(plan, booking)] = plan
-    return windows
-
-
-def _needs_details(original: Original, reversal_ids: set[int], keys: set[tuple[int, str]]) -> bool:
-    command = original.command
-    return command.kind != CommandKind.ENROLL and (
-        command.id in reversal_ids or (command.partner_id, command.key) in keys
-    )
-
-
-async def _load_lots(
-    connection: AsyncConnection, batch: Batch, commands: Sequence[Command], originals: Sequence[Original]
-) -> None:
-    """Lots where points may be taken or restored, and where some may be past and must not count."""
-    instants = [batch.clock.expiry_instant(c.occurred_at or batch.clock.recorded_at) for c in commands]
-    horizon = max(instants)
-    wanted = {original.command.account_id for original in originals}
-    for command in commands:
-        if isinstance(command, Burn):
-            member = _member_of(batch, command.member)
-            wanted.update(() if member is None else (member.account_id,))
-        elif isinstance(command, Reverse):
-            found = batch.by_key.get((command.partner_id, command.original.key or ""))
-            wanted.update(() if found is None else (found.command.account_id,))
-    accounts = [
-        account
-        for account in batch.accounts.values()
-        if account.id in wanted or (account.next_expires_at is not None and account.next_expires_at <= horizon)
-    ]
-    lot_ids = {award.lot_id for original in originals for award in original.awards if award.lot_id is not None}
-    lot_ids.update(use.lot_id for original in originals for use in original.uses)
-    if accounts:
-        await load_lots(connection, accounts, lot_ids)
-
-
-def _member_of(batch: Batch, ref: MemberRef) -> Member | None:
-    member_id = ref.member_id if ref.identifier is None else batch.identifiers.get(ref.identifier)
-    return None if member_id is None else batch.members.get(member_id)
+def _trouble_of(error: Exception) -> _Trouble:
+    if isinstance(error, StartOver):
+        return _Trouble.CONTENTION
+    if isinstance(error, OSError | PoolTimeoutError):
+        return _Trouble.SERVER
+    if not isinstance(error, DBAPIError):
+        return _Trouble.FAULT
+    state = sqlstate(error)
+    if state in CONTENTION_STATES:
+        return _Trouble.CONTENTION
+    from_server = state is not None and state.startswith(SERVER_CLASSES) and state != STATEMENT_TIMEOUT
+    return _Trouble.SERVER if from_server or error.connection_invalidated else _Trouble.FAULT
 
 
 def _decide(batch: Batch, command: Command) -> Outcome:
@@ -482,9 +382,9 @@ def _decide(batch: Batch, command: Command) -> Outcome:
         if isinstance(command, Enroll):
             return decide_enroll(batch, command)
         if isinstance(command, Earn):
-            return decide_earn(batch, command, _member_of(batch, command.member))
+            return decide_earn(batch, command, member_of(batch, command.member))
         if isinstance(command, Burn):
-            return decide_burn(batch, command, _member_of(batch, command.member))
+            return decide_burn(batch, command, member_of(batch, command.member))
         return decide_reverse(batch, command)
     except Refused as refused:
         return Refusal(refused.code, refused.message, refused.field, command.key)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
-from domain.batch import Batch, Booking, Budget, CommandInput, Original, StoredAward, TransactionRow
+from domain.batch import Batch, Booking, Budget, CommandInput, Original, StartOver, StoredAward, TransactionRow
 from domain.burning import check_points, expire_lot, lot_use
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
 from domain.enrolling import key_conflict
@@ -78,6 +78,9 @@ def _original(batch: Batch, command: Reverse, earlier: Original | None) -> Origi
     if len(found) > 1:
         message = "the reference fits several transactions: name the kind and the store, or use the key or the id"
         raise Refused(RefusalCode.AMBIGUOUS_REFERENCE, message, "reference")
+    if not found[0].has_details or found[0].command.account_id not in batch.accounts:
+        # Another process committed it after this batch chose its locks: without them its returns may change.
+        raise StartOver
     return found[0]
 
 

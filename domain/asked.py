@@ -1,0 +1,134 @@
+"""What the commands of a batch name: what is looked up before and under its locks.
+
+Only what can stand in the database is looked up: a name that cannot be stored finds nothing, and would fail the
+statement for the whole batch. Its command is refused when it is decided.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
+from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse
+from domain.enrolling import enrolment_identifiers
+from domain.errors import Refused
+from domain.loading import AskedOriginal
+from domain.lots import Account
+from domain.terms import BudgetPlan, Configuration
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the commands of a batch name, by kind of name."""
+
+    identifiers: set[tuple[str, str]] = field(default_factory=set)
+    member_ids: set[int] = field(default_factory=set)
+    keys: set[tuple[int, str]] = field(default_factory=set)
+    """Of every command: what was posted under them is a replay or a conflict."""
+
+    references: set[tuple[int, str]] = field(default_factory=set)
+    """Of purchases and burns of partners whose references must be unique."""
+
+    original_ids: set[int] = field(default_factory=set)
+    original_keys: set[tuple[int, str]] = field(default_factory=set)
+    """Of what is to be reversed, and of the reversals: one sent again means what it meant before."""
+
+    original_references: set[AskedOriginal] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, commands: Sequence[Command], configuration: Configuration, *, is_quote: bool) -> "Asked":
+        """Collects the names of these commands; a quote's key is not looked at."""
+        asked = cls()
+        for command in commands:
+            if is_key(command.key) and not is_quote:
+                asked.keys.add((command.partner_id, command.key))
+            if isinstance(command, Enroll):
+                asked._add_enrolment(command, configuration)
+            elif isinstance(command, Reverse):
+                asked._add_original(command, configuration)
+            else:
+                asked._add_member(command.member)
+                if configuration.partners[command.partner_id].reference_unique and is_reference(command.reference):
+                    asked.references.add((command.partner_id, command.reference))
+        return asked
+
+    def _add_enrolment(self, command: Enroll, configuration: Configuration) -> None:
+        try:
+            self.identifiers.update(enrolment_identifiers(command, configuration.programme.region))
+        except Refused:
+            return
+
+    def _add_member(self, ref: MemberRef) -> None:
+        if ref.member_id is not None:
+            self.member_ids.add(ref.member_id)
+        if ref.identifier is not None:
+            self.identifiers.add(ref.identifier)
+
+    def _add_original(self, command: Reverse, configuration: Configuration) -> None:
+        ref = command.original
+        if is_key(command.key):
+            self.original_keys.add((command.partner_id, command.key))
+        if ref.command_id is not None:
+            self.original_ids.add(ref.command_id)
+        if ref.key is not None and is_key(ref.key):
+            self.original_keys.add((command.partner_id, ref.key))
+        if ref.reference is not None and is_reference(ref.reference):
+            try:
+                store_id = store_id_of(configuration, command.partner_id, ref.store)
+            except Refused:
+                return
+            self.original_references.add(AskedOriginal(command.partner_id, ref.reference, ref.kind, store_id))
+
+
+@dataclass(slots=True)
+class Known:
+    """What step 0 found: whom and what the names mean, and so what is to be locked."""
+
+    secret: bytes
+    asked: Asked
+    identifiers: dict[tuple[str, str], int]
+    members: dict[int, Member]
+    originals: Sequence[Original]
+
+    @property
+    def account_ids(self) -> set[int]:
+        """Accounts that the batch may change."""
+        accounts = {member.account_id for member in self.members.values()}
+        return accounts | {original.command.account_id for original in self.originals}
+
+    @property
+    def original_ids(self) -> set[int]:
+        """Commands that the batch may reverse, or that it reversed before."""
+        return {original.command.id for original in self.originals}
+
+
+def budget_windows(batch: Batch, commands: Sequence[Command]) -> dict[tuple[int, int], BudgetPlan]:
+    """The budget windows that purchases and returns of this batch draw on or credit."""
+    windows = {}
+    for command in commands:
+        if isinstance(command, Earn | Reverse):
+            booking = batch.clock.booking(command.occurred_at)
+            plan = batch.configuration.plan_on(command.partner_id, booking.day)
+            if plan is not None:
+                windows[budget_window(plan, booking)] = plan
+    return windows
+
+
+def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Sequence[Original]) -> list[Account]:
+    """The accounts whose lots deciding needs: points may be taken or restored there, or some may be past by now."""
+    horizon = max(batch.clock.expiry_instant(c.occurred_at or batch.clock.recorded_at) for c in commands)
+    wanted = {original.command.account_id for original in originals}
+    for command in commands:
+        if isinstance(command, Burn):
+            member = member_of(batch, command.member)
+            wanted.update(() if member is None else (member.account_id,))
+    return [
+        account
+        for account in batch.accounts.values()
+        if account.id in wanted or (account.next_expires_at is not None and account.next_expires_at <= horizon)
+    ]
+
+
+def member_of(batch: Batch, ref: MemberRef) -> Member | None:
+    """Whom a command names, as far as the batch knows by now."""
+    member_id = ref.member_id if ref.identifier is None else batch.identifiers.get(ref.identifier)
+    return None if member_id is None else batch.members.get(member_id)
