@@ -67,7 +67,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, viewer_id: int) -> AsyncIterator[AsyncConnection]:
-        """One read transaction as the reading role; row-level security lets it see what ``viewer_id`` may (0: operator)."""
+        """One read transaction as the reading role, which sees what ``viewer_id`` may (0: operator)."""
         async with self._reading.connect() as connection, connection.begin():
             await connection.execute(VIEWER_SQL, {"viewer": str(viewer_id)})
             yield connection
