@@ -118,18 +118,18 @@ class Importer:
 
     async def _post(self, chunk: Sequence[Row]) -> None:
         self.summary.rows += len(chunk)
-        commands: list[Command] = []
-        sent: list[Row] = []
-        for row in chunk:
-            try:
-                commands.append(self._command(row))
-                sent.append(row)
-            except Refused as refused:
-                self._count(row, None, Refusal(refused.code, refused.message, refused.field, ""))
-        for row, command, outcome in zip(sent, commands, await self._queue.post_many(commands), strict=True):
-            self._count(row, command, outcome)
+        read = [self._read(row) for row in chunk]
+        posted = iter(await self._queue.post_many([one for one in read if not isinstance(one, Refusal)]))
+        for row, one in zip(chunk, read, strict=True):
+            self._count(row, one if isinstance(one, Refusal) else next(posted))
 
-    def _count(self, row: Row, command: Command | None, outcome: Outcome) -> None:
+    def _read(self, row: Row) -> Command | Refusal:
+        try:
+            return self._command(row)
+        except Refused as refused:
+            return Refusal(refused.code, refused.message, refused.field, "")
+
+    def _count(self, row: Row, outcome: Outcome) -> None:
         if isinstance(outcome, Refusal):
             self.summary.rejected[outcome.code] += 1
             self._reject(row, outcome)
@@ -137,7 +137,7 @@ class Importer:
             self.summary.replayed += 1
         else:
             self.summary.posted[row.values[0].strip().lower()] += 1
-            if isinstance(outcome, Posted) and command is not None:
+            if isinstance(outcome, Posted):
                 occurred_in = period_containing(outcome.command.occurred_at, self._configuration.programme.zone)
                 self.summary.later_period += outcome.command.period_id > occurred_in
 

@@ -40,9 +40,7 @@ async def post_until_done(url: str, name: str, border: datetime, epoch: str, sec
     acknowledged = {}
     number = 0
     while clock() < border + timedelta(seconds=seconds):
-        batch = [
-            a_purchase(loaded, f"{name}-{number + i}", amount="1.00", occurred_at=clock()) for i in range(AT_ONCE)
-        ]
+        batch = [a_purchase(loaded, f"{name}-{number + i}", amount="1.00", occurred_at=clock()) for i in range(AT_ONCE)]
         number += AT_ONCE
         for outcome in await queue.post_many(batch):
             assert isinstance(outcome, Posted), outcome
