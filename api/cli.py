@@ -40,7 +40,7 @@ def main() -> None:
     try:
         app()
     except (ConfigurationError, InputFileError, Refused) as error:
-        screen.print(f"coalition: {error}", style="bold red", markup=False, highlight=False)
+        screen.print(f"coalition: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -110,6 +110,7 @@ The platform is running on {base} (stop it with Ctrl-C).
 The README has the whole tour, to a closed month and its explained statement.""",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -171,7 +172,7 @@ def show_plan(lines: list[str], warnings: list[str]) -> None:
     for line in lines:
         typer.echo(line)
     for warning in warnings:
-        screen.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        screen.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(name="import")

@@ -60,7 +60,12 @@ async def _import(runtime: Runtime, source: TextIO, rejects: Path, screen: Conso
                     read_rows(source), lambda _: progress.update(task, completed=importer.summary.rows)
                 )
     if summary.rejected:
-        screen.print(f"{sum(summary.rejected.values())} rows rejected, see {rejects}", markup=False, highlight=False)
+        screen.print(
+            f"{sum(summary.rejected.values())} rows rejected, see {rejects}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     return summary
 
 
@@ -138,7 +143,7 @@ async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bo
             summary = await importer.run(rows, lambda _: progress.update(task, completed=importer.summary.rows))
     if refused:
         raise LedgerFault(f"{len(refused)} rows of the demo were refused, first {refused[0]}")
-    screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False)
+    screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False, soft_wrap=True)
     await _close_ended(runtime, screen)
 
 
@@ -149,4 +154,8 @@ async def _close_ended(runtime: Runtime, screen: Console) -> None:
     for period in reversed(ended[1:]):
         closed = await close_period(runtime.database, runtime.clock, period.label, f"{CLOSE_KEY_PREFIX}{period.label}")
         assert closed.period.certificate is not None
-        screen.print(f"demo: {period.label} closed, certificate {closed.period.certificate.sha256}", highlight=False)
+        screen.print(
+            f"demo: {period.label} closed, certificate {closed.period.certificate.sha256}",
+            highlight=False,
+            soft_wrap=True,
+        )
