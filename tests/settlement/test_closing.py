@@ -21,8 +21,9 @@ from settlement import closing
 from settlement.closing import ClosedPeriod, close_period
 from settlement.reading import lines_of_statements, period_by_label, statements_of_periods
 from settlement.verifying import verify
+from tests.settlement.rows import Prices, noon
 from tests.settlement.worked_example import Example, coalition, march
-from tests.settlement.writer import Prices, Writer, noon
+from tests.settlement.writer import Writer
 
 At = Callable[[datetime], Clock]
 Tamper = Callable[[str], Awaitable[None]]

@@ -15,8 +15,8 @@ from settlement.closing import close_period
 from settlement.invariants import NAMES
 from settlement.reading import period_by_label
 from settlement.verifying import verify
+from tests.settlement.rows import noon
 from tests.settlement.worked_example import Example
-from tests.settlement.writer import noon
 
 Tamper = Callable[[str], Awaitable[None]]
 At = Callable[[datetime], Clock]

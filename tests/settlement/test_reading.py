@@ -20,8 +20,8 @@ from settlement.reading import (
     periods_page,
     statements_of_periods,
 )
+from tests.settlement.rows import noon
 from tests.settlement.worked_example import Example, april
-from tests.settlement.writer import noon
 
 MARCH, APRIL = 2017 * 12 + 2, 2017 * 12 + 3
 At = Callable[[datetime], Clock]

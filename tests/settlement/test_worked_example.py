@@ -18,8 +18,8 @@ from settlement.reading import (
     statements_of_periods,
 )
 from settlement.verifying import verify
+from tests.settlement.rows import noon
 from tests.settlement.worked_example import april, coalition, march
-from tests.settlement.writer import noon
 
 MARCH, APRIL = 2017 * 12 + 2, 2017 * 12 + 3
 

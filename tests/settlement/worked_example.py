@@ -5,7 +5,8 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from domain.database import Database
-from tests.settlement.writer import Award, BurnDone, Prices, Writer, noon
+from tests.settlement.rows import Prices, noon
+from tests.settlement.writer import Award, BurnDone, Writer
 
 MARCH_FIRST = date(2017, 3, 1)
 APRIL_FIRST = date(2017, 4, 1)
