@@ -1,0 +1,141 @@
+"""What must hold of the books after whatever a test did, and whether anything changed at all."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.commands import MovementKind
+from domain.database import Database
+from domain.ledger import FINGERPRINT_SQL, HASHED_TRANSACTION_COLUMNS, row_hash_sql
+from domain.positions import MovementSums, contributions
+
+TABLES_SQL = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
+
+NONE_OF_THESE = {
+    "an expansion that does not balance": """
+        SELECT transaction_id, unit, sum(amount) FROM ledger_entry GROUP BY 1, 2 HAVING sum(amount) <> 0
+    """,
+    "a unit that does not sum to zero": "SELECT unit, sum(amount) FROM ledger_entry GROUP BY 1 HAVING sum(amount) <> 0",
+    "an account that is not the sum of its lots": """
+        SELECT a.id, a.available, sum(l.remaining) FROM account AS a LEFT JOIN lot AS l ON l.account_id = a.id
+         GROUP BY a.id HAVING a.available <> coalesce(sum(l.remaining), 0)
+    """,
+    "an account that is not the sum of its movements": """
+        SELECT a.id, a.available FROM account AS a LEFT JOIN transaction AS t ON t.account_id = a.id
+         GROUP BY a.id HAVING a.available <> coalesce(sum(t.points), 0)
+    """,
+    "an account whose next expiry is later than a lot's": """
+        SELECT a.id, a.next_expires_at, min(coalesce(l.grace_until, l.expires_at))
+          FROM account AS a JOIN lot AS l ON l.account_id = a.id AND l.remaining > 0
+         GROUP BY a.id HAVING a.next_expires_at IS NULL OR a.next_expires_at > min(coalesce(l.grace_until, l.expires_at))
+    """,
+    "a lot that its uses do not explain": """
+        SELECT l.id, l.granted, l.remaining FROM lot AS l LEFT JOIN lot_use AS u ON u.lot_id = l.id
+         GROUP BY l.account_id, l.id
+        HAVING l.granted - l.remaining
+            <> coalesce(sum(CASE WHEN u.kind = 'BURN_REVERSAL' THEN -u.points ELSE u.points END), 0)
+    """,
+    "a movement that is not the sum of its lots": """
+        SELECT t.id, t.kind, t.points FROM transaction AS t
+          LEFT JOIN lot_use AS u ON u.transaction_id = t.id LEFT JOIN lot AS l ON l.transaction_id = t.id
+         GROUP BY t.account_id, t.id
+        HAVING abs(t.points) <> CASE t.kind WHEN 'EARN' THEN coalesce(min(l.granted), 0) ELSE coalesce(sum(u.points), 0) END
+    """,
+    "a movement whose pool value is not that of its lots": """
+        SELECT t.id, t.kind, t.pool_value_micro FROM transaction AS t JOIN lot_use AS u ON u.transaction_id = t.id
+         GROUP BY t.account_id, t.id
+        HAVING abs(t.pool_value_micro) <> sum(u.points * u.price_micro)
+    """,
+    "a pool that is not its open lots at their prices": """
+        SELECT * FROM (SELECT coalesce(sum(pool_value_micro), 0) AS booked FROM transaction) AS t,
+                      (SELECT coalesce(sum(remaining * price_micro), 0) AS open FROM lot) AS l WHERE booked <> open
+    """,
+    "a budget that is not the sum of its movements": """
+        SELECT b.id, b.consumed_micro, sum(t.budget_micro) FROM budget AS b LEFT JOIN transaction AS t ON t.budget_id = b.id
+         GROUP BY b.id HAVING b.consumed_micro <> coalesce(sum(t.budget_micro), 0)
+    """,
+    "budget money without a budget": "SELECT id FROM transaction WHERE budget_id IS NULL AND budget_micro <> 0",
+    "a fingerprint that does not recompute": f"SELECT c.id FROM command AS c WHERE c.fingerprint <> {FINGERPRINT_SQL}",  # noqa: S608 (our own words)
+    "a row hash that does not recompute": f"""
+        SELECT t.id FROM transaction AS t WHERE t.row_hash <> {row_hash_sql(HASHED_TRANSACTION_COLUMNS, "t")}
+    """,  # noqa: S608 (our own words)
+    "an identifier without its member": """
+        SELECT kind, value FROM member_identifier AS i WHERE NOT EXISTS (SELECT FROM member AS m WHERE m.id = i.member_id)
+    """,
+    "a command that moved nothing it should have": """
+        SELECT c.id, c.kind FROM command AS c
+         WHERE c.kind <> 'ENROLL' AND NOT EXISTS (SELECT FROM transaction AS t WHERE t.command_id = c.id)
+    """,
+    "a movement that its command does not carry": """
+        SELECT t.id FROM transaction AS t LEFT JOIN command AS c ON c.id = t.command_id
+         WHERE c.id IS NULL OR (c.period_id, c.account_id, c.partner_id) <> (t.period_id, t.account_id, t.partner_id)
+    """,
+}
+
+MOVEMENTS_SQL = text(
+    """
+    SELECT period_id, kind, party_id, coalesce(reverses_period_id < period_id, false), count(*), sum(points),
+           sum(issue_value_micro), sum(service_fee_micro), sum(reimbursement_micro), sum(breakage_share_micro),
+           sum(pool_value_micro), sum(row_hash)
+      FROM transaction GROUP BY 1, 2, 3, 4
+    """
+)
+POSITIONS_SQL = text(
+    """
+    SELECT period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum
+      FROM position WHERE kind <> 'FIXED_FEE'
+    """
+)
+
+
+# A window that nobody drew on is as good as none: a refused purchase may have made it.
+ROWS_THAT_COUNT = {"budget": "consumed_micro <> 0 OR alerted_at IS NOT NULL"}
+
+
+async def contents(database: Database) -> dict[str, tuple[int, int]]:
+    """Per table its number of rows and a hash over all of them, whatever their order."""
+    async with database.posting() as connection:
+        tables = [row.tablename for row in await connection.execute(TABLES_SQL)]
+        sums = " UNION ALL ".join(
+            f"SELECT '{table}', count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} AS t"  # noqa: S608 (our own words)
+            f" WHERE {ROWS_THAT_COUNT.get(table, 'true')}"
+            for table in tables
+            if not table.startswith("oauth")
+        )
+        return {table: (rows, int(hashes)) for table, rows, hashes in await connection.execute(text(sums))}
+
+
+async def check_books(database: Database) -> None:
+    """Asserts every sum that ties the tables together."""
+    async with database.posting("REPEATABLE READ") as connection:
+        found = {}
+        for what, sql in NONE_OF_THESE.items():
+            wrong = [tuple(row) for row in await connection.execute(text(sql))]
+            if wrong:
+                found[what] = wrong
+        assert found == {}
+        assert await _stored_positions(connection) == await _recomputed_positions(connection)
+
+
+async def _stored_positions(connection: AsyncConnection) -> dict[tuple[int, int, str], list[int]]:
+    return {
+        (period_id, partner_id, kind): list(map(int, totals))
+        for period_id, partner_id, kind, *totals in await connection.execute(POSITIONS_SQL)
+    }
+
+
+async def _recomputed_positions(connection: AsyncConnection) -> dict[tuple[int, int, str], list[int]]:
+    positions: dict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0] * 5)
+    for period_id, kind, party_id, prior, *sums in await connection.execute(MOVEMENTS_SQL):
+        for change in contributions(MovementSums(MovementKind(kind), party_id, prior, *_whole(sums))):
+            totals = positions[(period_id, change.partner_id, change.kind.value)]
+            for index, value in enumerate(change[2:]):
+                totals[index] += value
+    return dict(positions)
+
+
+def _whole(sums: Sequence[int]) -> tuple[int, int, int, int, int, int, int, int]:
+    a, b, c, d, e, f, g, h = map(int, sums)
+    return a, b, c, d, e, f, g, h

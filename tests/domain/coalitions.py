@@ -1,0 +1,98 @@
+"""Coalition files for the till's tests, put together from what a test wants to differ."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+PROGRAMME = {
+    "name": "Harbour Coalition",
+    "currency": "EUR",
+    "timezone": "Europe/Berlin",
+    "point_value": "0.01",
+    "period": "month",
+    "expiry_months": 24,
+    "grace_days": 30,
+    "max_backdate_days": 30,
+}
+TERMS = {
+    "issue_price": "0.010000",
+    "service_fee": "0.001000",
+    "reimbursement": "0.009000",
+    "breakage_share": "0.50",
+    "fixed_fee": "0",
+}
+BUDGET = {
+    "every": "month",
+    "limit": "1500.00",
+    "on_limit": "PARTIAL",
+    "after_period": "CREDIT_CURRENT",
+    "alert_at": "0.80",
+    "funding": "POSTPAID",
+}
+
+Value = str | int | bool | Sequence[str]
+Table = dict[str, Value]
+
+
+class Day(str):
+    """A date of the file, which stands there without quotes."""
+
+    __slots__ = ()
+
+
+def coalition(*partners: str, **programme: Value) -> str:
+    """A file with these partners; keywords change the programme."""
+    return "\n".join([_section("[programme]", {**PROGRAMME, **programme}), *partners])
+
+
+def partner(  # noqa: PLR0913 (each list of a partner, by name)
+    code: str = "grocer",
+    *,
+    terms: Sequence[Table] | Table = (),
+    budgets: Sequence[Table] | Table = (),
+    rules: Sequence[Table] = ({"code": "base", "points_per_unit": "1"},),
+    stores: Sequence[str] = (),
+    starts: str = "2017-01-01",
+    **values: Value,
+) -> str:
+    """A partner with a store "<code>-1" and "<code>-2"; a table of terms or budget changes the usual one."""
+    named = list(stores) or [f"{code}-1", f"{code}-2"]
+    head = _section("[[partner]]", {"code": code, "name": code.title(), "category": "shop", **values})
+    shops = ", ".join(f'{{ code = "{store}", name = "{store}" }}' for store in named)
+    all_terms = [terms] if isinstance(terms, dict) else (terms or [{}])
+    all_budgets = [budgets] if isinstance(budgets, dict) else (budgets or [{}])
+    usual_from = {"from": Day(starts)}
+    sections = chain(
+        (_section("[[partner.terms]]", {**usual_from, **TERMS, **one}) for one in all_terms),
+        (_section("[[partner.budget]]", _budget({**usual_from, **BUDGET, **one})) for one in all_budgets),
+        (_section("[[partner.earn_rule]]", {**usual_from, **one}) for one in rules),
+    )
+    return "\n".join([head, f"stores = [{shops}]", *sections])
+
+
+def _budget(table: Table) -> Table:
+    # A window either comes back every month or ends on a day.
+    return {key: value for key, value in table.items() if not (key == "every" and "to" in table)}
+
+
+def without_budget(text: str) -> str:
+    """The same file where no partner plans any money."""
+    kept, skipping = [], False
+    for line in text.split("\n"):
+        skipping = line == "[[partner.budget]]" or (skipping and not line.startswith("["))
+        if not skipping:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _section(name: str, table: Table) -> str:
+    return "\n".join([name, *(f"{key} = {_value(value)}" for key, value in table.items())])
+
+
+def _value(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Day | int):
+        return str(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "[" + ", ".join(f'"{one}"' for one in value) + "]"
