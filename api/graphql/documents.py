@@ -7,6 +7,7 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
+    ExecutableDefinitionNode,
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLSchema,
@@ -20,7 +21,7 @@ from graphql import (
 )
 
 from api.graphql.analysis import analyse
-from api.graphql.limits import TOKENS_MAX
+from api.graphql.limits import SELECTIONS_MAX, TOKENS_MAX
 from api.graphql.scopes import Requirement
 
 ERRORS_MAX = 20
@@ -115,6 +116,9 @@ class Documents:
                 is_mutation = definition.operation == OperationType.MUTATION
                 operation_name = None if definition.name is None else definition.name.value
                 operations[operation_name] = Operation(definition, is_mutation)
+        if _selections(node) > SELECTIONS_MAX:
+            message = f"the document has more than {SELECTIONS_MAX} fields: ask in several requests"
+            raise refused("QUERY_TOO_COSTLY", message)
         if not operations:
             raise refused("GRAPHQL_VALIDATION_FAILED", "the document has no operation")
         errors = self._violations(query, node)
@@ -140,7 +144,7 @@ class Documents:
             raise DocumentRefused("BAD_USER_INPUT", [error]) from None
         refusal = analysis.refusal()
         if refusal is not None:
-            raise DocumentRefused("QUERY_TOO_LARGE", [refusal])
+            raise DocumentRefused("QUERY_TOO_COSTLY", [refusal])
         operation.required = tuple(analysis.required.items())
         operation.uses_variables = analysis.uses_variables
 
@@ -153,6 +157,18 @@ class Documents:
         while self._text_remembered > REMEMBERED_TEXTS_MAX:
             oldest, _ = self._remembered.popitem(last=False)
             self._text_remembered -= len(oldest.encode())
+
+
+def _selections(document: DocumentNode) -> int:
+    """How many fields and fragments the document names."""
+    waiting = [each.selection_set for each in document.definitions if isinstance(each, ExecutableDefinitionNode)]
+    count = 0
+    while waiting:
+        selections = waiting.pop().selections
+        count += len(selections)
+        inner = (getattr(each, "selection_set", None) for each in selections)
+        waiting += [each for each in inner if each is not None]
+    return count
 
 
 class _NoNul(Visitor):

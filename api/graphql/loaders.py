@@ -142,15 +142,17 @@ class Loaders:
 
     @cached_property
     def budgets(self) -> DataLoader[tuple[int, date, int], BudgetView | None]:
-        """Budget windows by partner id, local day and period id; a request asks for one day only."""
+        """Budget windows by partner id, local day and period id."""
 
         async def read(
             connection: AsyncConnection, keys: Sequence[tuple[int, date, int]]
         ) -> dict[tuple[int, date, int], BudgetView]:
-            _, day, period_id = keys[0]
-            partner_ids = [partner_id for partner_id, _, _ in keys]
-            found = await reading.budget_windows(connection, partner_ids, day, period_id)
-            return {(partner_id, day, period_id): view for partner_id, view in found.items()}
+            found: dict[tuple[int, date, int], BudgetView] = {}
+            # One moment, so one statement; two only when midnight passes while a request runs.
+            for day, period_id in dict.fromkeys(key[1:] for key in keys):
+                windows = await reading.budget_windows(connection, [key[0] for key in keys], day, period_id)
+                found.update({(partner_id, day, period_id): view for partner_id, view in windows.items()})
+            return found
 
         return self.batched(read, _none)
 

@@ -121,10 +121,13 @@ class MemberRef:
         if self.id:
             numbers = context.services.ids.decode(context.viewer_id, "Member", self.id)
             return numbers[0] if numbers is not None and len(numbers) == 1 else None
+        configuration = context.services.configuration.held
+        if configuration is None:
+            return None  # no programme, no members
         for kind in IdentifierKind:
             raw = getattr(self, kind.value)
             if raw:
-                return normalised(kind.value, raw, context.programme.region)
+                return normalised(kind.value, raw, configuration.programme.region)
         return None
 
     def as_ref(self, context: Context) -> commands.MemberRef:
@@ -383,4 +386,4 @@ class MemberQueries:
             conditions["before"] = before
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.members_page(connection, conditions, size + 1, context.services.clock())
-        return connection_of(context, "Member", size, [(row.id, Member(row=row)) for row in rows])
+        return connection_of("Member", size, [(row.id, Member(row=row)) for row in rows])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import strawberry
 
@@ -63,22 +63,41 @@ class Node:
         raise NotImplementedError
 
 
+class CursorKey(NamedTuple):
+    """Where an item stands in its list: the kind of list and the key by which it is ordered."""
+
+    kind: str
+    key: int
+
+    def sealed(self, context: Context) -> str:
+        """The cursor as the viewer gets it: keys are ids of ours, which must not join two viewers' data."""
+        return context.services.ids.encode(context.viewer_id, f"{self.kind}Cursor", self.key)
+
+
 @strawberry.type(description="Where a page ends and whether there is more.")
 class PageInfo:
     """Relay's page info, for reading forwards."""
 
+    last: strawberry.Private[CursorKey | None]
     has_next_page: bool = strawberry.field(description="Whether further items follow this page.")
-    end_cursor: str | None = strawberry.field(
-        description="Pass it as after to read the next page; null when the page is empty."
-    )
+
+    @described_field("Pass it as after to read the next page; null when the page is empty.")
+    def end_cursor(self, info: Info) -> str | None:
+        """Cursor of the page's last item."""
+        return None if self.last is None else self.last.sealed(info.context)
 
 
 @strawberry.type(description="One item of a page.")
 class Edge(Generic[NodeType]):
     """An item with the cursor after which the next page begins."""
 
-    cursor: str = strawberry.field(description="Pass it as after to read what follows this item.")
+    at: strawberry.Private[CursorKey]
     node: NodeType = strawberry.field(description="The item.")
+
+    @described_field("Pass it as after to read what follows this item.")
+    def cursor(self, info: Info) -> str:
+        """Cursor of the item."""
+        return self.at.sealed(info.context)
 
 
 @strawberry.type(description="One page of a list.")
@@ -100,19 +119,13 @@ def cursor_key(context: Context, kind: str, after: str | None) -> int | None:
     return numbers[0]
 
 
-def connection_of(
-    context: Context, kind: str, size: int, found: Sequence[tuple[int, NodeType]]
-) -> Connection[NodeType]:
+def connection_of(kind: str, size: int, found: Sequence[tuple[int, NodeType]]) -> Connection[NodeType]:
     """A page of at most ``size`` of what was found (one more tells that there is a next page), as (key, node)."""
-    page = found[:size]
-    edges = [
-        Edge(cursor=context.services.ids.encode(context.viewer_id, f"{kind}Cursor", key), node=node)
-        for key, node in page
-    ]
+    edges = [Edge(at=CursorKey(kind, key), node=node) for key, node in found[:size]]
     return Connection(
         edges=edges,
-        nodes=[node for _, node in page],
-        page_info=PageInfo(has_next_page=len(found) > size, end_cursor=edges[-1].cursor if edges else None),
+        nodes=[edge.node for edge in edges],
+        page_info=PageInfo(has_next_page=len(found) > size, last=edges[-1].at if edges else None),
     )
 
 

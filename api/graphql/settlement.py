@@ -212,7 +212,7 @@ class StatementLine:
             ids = await context.loaders.line_pages.load(page)
         rows = await context.loaders.transactions.load_many(ids)
         found = [(row.id, Transaction(row=row)) for row in rows if row is not None]
-        return connection_of(context, "Transaction", size, found)
+        return connection_of("Transaction", size, found)
 
 
 @strawberry.type(description="What a partner owes or is owed for one period. A draft until the period is closed.")
@@ -442,7 +442,7 @@ class SettlementQueries:
         context, size = info.context, page_size(first)
         before = cursor_key(context, "SettlementPeriod", after)
         rows = await reading.periods_page(context.services.database, context.viewer_id, size + 1, before)
-        return connection_of(context, "SettlementPeriod", size, [(row.id, SettlementPeriod(row=row)) for row in rows])
+        return connection_of("SettlementPeriod", size, [(row.id, SettlementPeriod(row=row)) for row in rows])
 
     @guarded_field(
         "Query.settlementStatement",

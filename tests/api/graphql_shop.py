@@ -27,7 +27,7 @@ mutation ($input: EarnInput!) { earn(input: $input) { __typename
 """
 BURN = """
 mutation ($input: BurnInput!) { burn(input: $input) { __typename
-  ... on BurnReceipt { points replayed idempotencyKey transaction { id } value { amount currency } balance { available } }
+  ... on BurnReceipt { points replayed transaction { id } value { amount currency } balance { available } }
   ... on Refusal { code message field } } }
 """
 ENROLL = """
@@ -61,7 +61,7 @@ class Caller:
     async def errors(self, query: str, variables: Mapping[str, Any] | None = None) -> Any:
         """The errors of a document that must not run."""
         answer = (await self.send(query, variables)).json()
-        assert answer.get("data") is None, answer
+        assert not any((answer.get("data") or {}).values()), answer
         return answer["errors"]
 
     async def enroll(self, card: str = "card-1") -> str:
@@ -137,9 +137,10 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(database: Database, clock: Clock | None = None) -> AsyncIterator[Shop]:
+async def open_shop(database: Database, clock: Clock | None = None, *, is_applied: bool = True) -> AsyncIterator[Shop]:
     """Applies the worked example's coalition and serves it."""
-    await apply_toml(database)
+    if is_applied:
+        await apply_toml(database)
     time = clock or fixed_clock()
     async with running_services(Runtime(database, ConfigurationCache(database), time)) as services:
         app = create_app(services, "https://test")

@@ -91,7 +91,8 @@ async def test_a_receipt_tells_everything_about_a_purchase(shop: Shop) -> None:
 REVERSE = """
 mutation ($input: ReverseInput!) { reverse(input: $input) {
   ... on ReversalReceipt { points shortfall replayed balance { available } transaction {
-      kind points reason amount { amount } reverses { id } movements { kind points lots { points issuer { code } price } }
+      kind points reason amount { amount } reverses { id }
+      movements { kind points lots { points issuer { code } price } }
   } }
   ... on Refusal { code message field } } }
 """
@@ -181,9 +182,7 @@ async def test_the_same_key_answers_the_first_posting_again(shop: Shop) -> None:
         ({"lines": [{"amount": {"amount": "1", "currency": "EUR"}}]}, "AMOUNT_INVALID", "lines"),
     ],
 )
-async def test_refusals_are_data_and_change_nothing(
-    shop: Shop, changes: dict[str, Any], code: str, field: str
-) -> None:
+async def test_refusals_are_data_and_change_nothing(shop: Shop, changes: dict[str, Any], code: str, field: str) -> None:
     grocer = await shop.caller()
     member = await grocer.enroll()
     refusal = await grocer.earn("k1", **changes)
@@ -232,7 +231,8 @@ async def test_quotes_answer_what_a_command_would_and_post_nothing(shop: Shop) -
     await grocer.enroll()
     await grocer.earn("k1")
     document = """query ($earn: EarnInput!, $burn: BurnInput!, $much: BurnInput!) {
-        quoteEarn(input: $earn) { ... on EarnQuote { points declinedPoints awards { rule granted } balance { available } } }
+        quoteEarn(input: $earn) { ... on EarnQuote {
+            points declinedPoints awards { rule granted } balance { available } } }
         quoteBurn(input: $burn) { ... on BurnQuote { points value { amount } balance { available } } }
         tooMuch: quoteBurn(input: $much) { ... on Refusal { code } } }"""
     burn = {name: value for name, value in purchase("q2").items() if name != "amount"}
@@ -247,7 +247,9 @@ async def test_quotes_answer_what_a_command_would_and_post_nothing(shop: Shop) -
         "quoteBurn": {"points": 60, "value": {"amount": "0.60"}, "balance": {"available": 40}},
         "tooMuch": {"code": "INSUFFICIENT_POINTS"},
     }
-    assert await grocer.run("{ transactions { nodes { reference } } }") == {"transactions": {"nodes": [{"reference": "k1"}]}}
+    assert await grocer.run("{ transactions { nodes { reference } } }") == {
+        "transactions": {"nodes": [{"reference": "k1"}]}
+    }
 
 
 async def test_pages_are_read_forwards_by_cursor(shop: Shop) -> None:
@@ -270,7 +272,8 @@ async def test_pages_are_read_forwards_by_cursor(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["first: 0", "first: 101", "first: -1", 'after: "x"', 'after: "UGFydG5lcjox"', 'filter: {period: "March"}']
+    "arguments",
+    ["first: 0", "first: 101", "first: -1", 'after: "x"', 'after: "UGFydG5lcjox"', 'filter: {period: "March"}'],
 )
 async def test_arguments_of_a_page_that_cannot_be(shop: Shop, arguments: str) -> None:
     grocer = await shop.caller()

@@ -39,7 +39,9 @@ def test_points_are_nothing_else(value: Any) -> None:
         coerced("Points", value)
 
 
-@pytest.mark.parametrize("literal", ["1.0", "1e2", '"5"', "true", "null", "FIVE", "[1]", "{a: 1}", "9007199254740992", "1" * 5000])
+@pytest.mark.parametrize(
+    "literal", ["1.0", "1e2", '"5"', "true", "null", "FIVE", "[1]", "{a: 1}", "9007199254740992", "1" * 5000]
+)
 def test_points_literals_are_nothing_else(literal: str) -> None:
     with pytest.raises(GraphQLError, match="Points"):
         from_literal("Points", literal)
@@ -53,7 +55,15 @@ def test_points_are_never_sent_as_anything_else(value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "decimal"),
-    [("12.50", "12.50"), ("-0.000001", "-0.000001"), ("+3", "3"), ("007", "7"), (12, "12"), (-3, "-3"), ("9" * 100, "9" * 100)],
+    [
+        ("12.50", "12.50"),
+        ("-0.000001", "-0.000001"),
+        ("+3", "3"),
+        ("007", "7"),
+        (12, "12"),
+        (-3, "-3"),
+        ("9" * 100, "9" * 100),
+    ],
 )
 def test_decimals_are_digits(value: Any, decimal: str) -> None:
     assert str(coerced("Decimal", value)) == decimal
@@ -61,7 +71,28 @@ def test_decimals_are_digits(value: Any, decimal: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [12.5, 1.0, True, None, "", " 1", "1 ", "1,50", "1.", ".5", "1e3", "NaN", "Infinity", "-", "0x10", "1_000", "٣", "1\n", "9" * 101, []],
+    [
+        12.5,
+        1.0,
+        True,
+        None,
+        "",
+        " 1",
+        "1 ",
+        "1,50",
+        "1.",
+        ".5",
+        "1e3",
+        "NaN",
+        "Infinity",
+        "-",
+        "0x10",
+        "1_000",
+        "٣",
+        "1\n",
+        "9" * 101,
+        [],
+    ],
 )
 def test_decimals_are_nothing_else(value: Any) -> None:
     with pytest.raises(GraphQLError, match="string"):
@@ -128,5 +159,3 @@ def test_instants_are_sent_in_utc() -> None:
     assert scalar("DateTime").coerce_output_value(instant) == "2017-03-15T11:00:00.250000Z"
     with pytest.raises(TypeError):
         scalar("DateTime").coerce_output_value(datetime(2017, 3, 15))  # noqa: DTZ001 (the point of the test)
-
-

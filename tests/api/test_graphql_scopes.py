@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from graphql import parse, value_from_ast_untyped
+from graphql import ObjectTypeDefinitionNode, parse, value_from_ast_untyped
 
 from api.graphql.schema import schema
 from api.graphql.scopes import NODE_SCOPES, SCOPES, scope_table
@@ -21,22 +21,30 @@ async def shop(database: Database) -> AsyncIterator[Shop]:
 
 def test_the_table_is_the_schema() -> None:
     """Every root field but viewer has an entry, every entry a field with directive and words, every scope a meaning."""
-    roots = {f"{name}.{field}" for name in ("Query", "Mutation") for field in schema._schema.type_map[name].fields}
+    query, mutation = schema._schema.query_type, schema._schema.mutation_type
+    assert query is not None
+    assert mutation is not None
+    roots = {f"{each.name}.{field}" for each in (query, mutation) for field in each.fields}
     assert roots - set(SCOPES) == {"Query.viewer"}
     shown = {}
     for definition in parse(schema.as_str()).definitions:
-        for field in getattr(definition, "fields", None) or ():
+        if not isinstance(definition, ObjectTypeDefinitionNode):
+            continue
+        for field in definition.fields or ():
             for directive in getattr(field, "directives", None) or ():
                 if directive.name.value == "requiresScopes":
-                    shown[f"{definition.name.value}.{field.name.value}"] = (field.description.value, directive)
+                    shown[f"{definition.name.value}.{field.name.value}"] = (field.description, directive)
     words = dict(scope_table())
     assert list(words) == sorted(SCOPES)
     assert set(shown) == set(SCOPES)
     for coordinate, requirement in SCOPES.items():
         description, directive = shown[coordinate]
         assert value_from_ast_untyped(directive.arguments[0].value) == [list(each) for each in requirement]
-        assert description.endswith(f"Needs scope {words[coordinate]}.")
-    used = {scope for each in (*SCOPES.values(), *NODE_SCOPES.values()) for alternative in each for scope in alternative}
+        assert description is not None
+        assert description.value.endswith(f"Needs scope {words[coordinate]}.")
+    used = {
+        scope for each in (*SCOPES.values(), *NODE_SCOPES.values()) for alternative in each for scope in alternative
+    }
     assert used <= set(PARTNER_SCOPES) | set(OPERATOR_SCOPES)
 
 
@@ -54,10 +62,16 @@ EARN_NEEDED = "Mutation.earn needs scope points:earn"
         "mutation ($one: EarnInput!) { earn(input: $one) { __typename } }",
         "mutation ($one: EarnInput!) { harmless: earn(input: $one) { __typename } }",
         "mutation ($one: EarnInput!) { ... on Mutation { earn(input: $one) { __typename } } }",
-        "mutation ($one: EarnInput!) { ...A } fragment A on Mutation { ...B } fragment B on Mutation { earn(input: $one) { __typename } }",
+        (
+            "mutation ($one: EarnInput!) { ...A }"
+            " fragment A on Mutation { ...B } fragment B on Mutation { earn(input: $one) { __typename } }"
+        ),
         "mutation ($one: EarnInput!) { earn(input: $one) @skip(if: true) { __typename } }",
         "mutation ($one: EarnInput!) { earn(input: $one) @include(if: false) { __typename } }",
-        "mutation ($one: EarnInput!, $no: Boolean = false) { ... @include(if: $no) { earn(input: $one) { __typename } } }",
+        (
+            "mutation ($one: EarnInput!, $no: Boolean = false) {"
+            " ... @include(if: $no) { earn(input: $one) { __typename } } }"
+        ),
     ],
 )
 async def test_no_way_of_writing_hides_a_field(shop: Shop, document: str) -> None:
@@ -79,7 +93,9 @@ async def test_a_sibling_that_is_forbidden_keeps_the_other_from_posting(shop: Sh
 
 async def test_only_the_operation_that_runs_counts(shop: Shop) -> None:
     reader = await shop.caller(scopes=["partner:read"])
-    document = "query A { partners { nodes { code } } } mutation B($one: EarnInput!) { earn(input: $one) { __typename } }"
+    document = (
+        "query A { partners { nodes { code } } } mutation B($one: EarnInput!) { earn(input: $one) { __typename } }"
+    )
     headers = {"authorization": f"Bearer {reader.token}"}
     for name, errors in (("A", None), ("B", {EARN_NEEDED}), ("A", None)):
         body = {"query": document, "operationName": name, "variables": {"one": purchase("k1")}}
@@ -92,7 +108,8 @@ async def test_a_mutations_payload_is_covered_by_its_scope(shop: Shop) -> None:
     await owner.enroll()
     earner = await shop.caller(scopes=["points:earn"])
     document = """mutation ($one: EarnInput!) { earn(input: $one) { ... on EarnReceipt { ...R } } }
-        fragment R on EarnReceipt { transaction { member { identifiers { value } } partner { budget { limit { amount } } } } }"""
+        fragment R on EarnReceipt { transaction {
+            member { identifiers { value } } partner { budget { limit { amount } } } } }"""
     answer = await earner.run(document, {"one": purchase("k1")})
     assert answer["earn"]["transaction"] == {
         "member": {"identifiers": [{"value": "card-1"}]},

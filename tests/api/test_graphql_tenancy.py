@@ -73,7 +73,11 @@ async def test_a_partner_finds_no_transaction_of_another(shop: Shop) -> None:
     node = "query ($id: ID!) { node(id: $id) { id } }"
     assert await fuel.run(node, {"id": earned["transaction"]["id"]}) == {"node": None}
     reverse = """mutation ($input: ReverseInput!) { reverse(input: $input) { ... on Refusal { code } } }"""
-    for how in ({"transactionId": earned["transaction"]["id"]}, {"originalKey": "k1"}, {"reference": "k1", "kind": "EARN"}):
+    for how in (
+        {"transactionId": earned["transaction"]["id"]},
+        {"originalKey": "k1"},
+        {"reference": "k1", "kind": "EARN"},
+    ):
         given = {"idempotencyKey": "r1", "occurredAt": "2017-03-15T12:00:00Z", **how}
         assert await fuel.run(reverse, {"input": given}) == {"reverse": {"code": "TRANSACTION_NOT_FOUND"}}
     assert (await grocer.run('{ member(by: {card: "card-1"}) { balance { available } } }'))["member"] == {
@@ -106,7 +110,8 @@ async def test_row_level_security_holds_where_a_resolver_forgets(shop: Shop) -> 
 
 async def test_of_a_member_a_partner_sees_what_it_supplied(shop: Shop) -> None:
     grocer, fuel = await shop.caller(), await shop.caller("fuel")
-    enroll = """mutation ($input: EnrollMemberInput!) { enrollMember(input: $input) { ... on EnrolledMember { created } } }"""
+    enroll = """mutation ($input: EnrollMemberInput!) {
+        enrollMember(input: $input) { ... on EnrolledMember { created } } }"""
     given = {
         "idempotencyKey": "e1",
         "card": "card-1",
@@ -191,7 +196,7 @@ async def test_budgets_are_shown_to_their_own_partner(shop: Shop) -> None:
 async def test_a_burn_hides_the_issuers_price_from_the_redeemer(shop: Shop) -> None:
     grocer, fuel, operator = await shop.caller(), await shop.caller("fuel"), await shop.caller(None)
     await grocer.enroll()
-    await grocer.earn("k1", **{"amount": purchase("x")["amount"]})
+    await grocer.earn("k1", amount=purchase("x")["amount"])
     await fuel.burn("b1", 10)
     query = """{ transactions(filter: {kind: BURN}) { nodes { movements {
         points funder { code } reimbursement poolValue lots { points issuer { code } price } } } } }"""

@@ -104,7 +104,9 @@ async def test_a_post_is_answered_as_json(http: httpx2.AsyncClient) -> None:
 async def test_the_answer_has_the_type_that_the_client_prefers(accept: str | None, media: str) -> None:
     async with client_of(endpoint()) as http:
         del http.headers["accept"]
-        answer = await http.post("/graphql", json={"query": VIEWER}, headers={} if accept is None else {"accept": accept})
+        answer = await http.post(
+            "/graphql", json={"query": VIEWER}, headers={} if accept is None else {"accept": accept}
+        )
         assert answer.status_code == 200
         assert answer.headers["content-type"] == f"{media}; charset=utf-8"
         assert answer.json() == KIND
@@ -141,11 +143,14 @@ async def test_other_methods_are_not_allowed(http: httpx2.AsyncClient, method: s
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/graphql", "application/json; charset=latin-1", "multipart/form-data", ""]
+    "content_type",
+    ["text/plain", "application/graphql", "application/json; charset=latin-1", "multipart/form-data", ""],
 )
 async def test_a_body_of_another_type_is_not_read(http: httpx2.AsyncClient, content_type: str) -> None:
     content = json.dumps({"query": VIEWER}).encode()
-    answer = await http.post("/graphql", content=content, headers={"content-type": content_type} if content_type else {})
+    answer = await http.post(
+        "/graphql", content=content, headers={"content-type": content_type} if content_type else {}
+    )
     assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
@@ -239,7 +244,8 @@ async def test_a_get_runs_queries_only(http: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "query_string", ["", "query=", "query=%ff", "query=%7B__typename%7D&variables=%5B%5D", "query=%7B__typename%7D&variables=x"]
+    "query_string",
+    ["", "query=", "query=%ff", "query=%7B__typename%7D&variables=%5B%5D", "query=%7B__typename%7D&variables=x"],
 )
 async def test_a_get_that_is_no_request(http: httpx2.AsyncClient, query_string: str) -> None:
     assert_error(await http.get(f"/graphql?{query_string}"), 400, "BAD_REQUEST")
@@ -316,5 +322,3 @@ async def test_a_crash_is_masked_logged_and_leaves_its_sibling_alone(logged: lis
 async def test_introspection_is_for_who_has_a_token(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/graphql", json={"query": "{ __schema { queryType { name } } }"})
     assert answer.json() == {"data": {"__schema": {"queryType": {"name": "Query"}}}}
-
-
