@@ -35,7 +35,8 @@ def _phone(raw: str, region: str) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     # "Possible", not "valid": numbering plans change faster than the library, and a refused member never comes back.
-    if not phonenumbers.is_possible_number(number):
+    # But not "possible locally": without its area code one number is many people's.
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 

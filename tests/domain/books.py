@@ -29,7 +29,8 @@ NONE_OF_THESE = {
     "an account whose next expiry is later than a lot's": """
         SELECT a.id, a.next_expires_at, min(coalesce(l.grace_until, l.expires_at))
           FROM account AS a JOIN lot AS l ON l.account_id = a.id AND l.remaining > 0
-         GROUP BY a.id HAVING a.next_expires_at IS NULL OR a.next_expires_at > min(coalesce(l.grace_until, l.expires_at))
+         GROUP BY a.id
+        HAVING a.next_expires_at IS NULL OR a.next_expires_at > min(coalesce(l.grace_until, l.expires_at))
     """,
     "a lot that its uses do not explain": """
         SELECT l.id, l.granted, l.remaining FROM lot AS l LEFT JOIN lot_use AS u ON u.lot_id = l.id
@@ -41,7 +42,8 @@ NONE_OF_THESE = {
         SELECT t.id, t.kind, t.points FROM transaction AS t
           LEFT JOIN lot_use AS u ON u.transaction_id = t.id LEFT JOIN lot AS l ON l.transaction_id = t.id
          GROUP BY t.account_id, t.id
-        HAVING abs(t.points) <> CASE t.kind WHEN 'EARN' THEN coalesce(min(l.granted), 0) ELSE coalesce(sum(u.points), 0) END
+        HAVING abs(t.points)
+            <> CASE t.kind WHEN 'EARN' THEN coalesce(min(l.granted), 0) ELSE coalesce(sum(u.points), 0) END
     """,
     "a movement whose pool value is not that of its lots": """
         SELECT t.id, t.kind, t.pool_value_micro FROM transaction AS t JOIN lot_use AS u ON u.transaction_id = t.id
@@ -53,16 +55,18 @@ NONE_OF_THESE = {
                       (SELECT coalesce(sum(remaining * price_micro), 0) AS open FROM lot) AS l WHERE booked <> open
     """,
     "a budget that is not the sum of its movements": """
-        SELECT b.id, b.consumed_micro, sum(t.budget_micro) FROM budget AS b LEFT JOIN transaction AS t ON t.budget_id = b.id
+        SELECT b.id, b.consumed_micro, sum(t.budget_micro)
+          FROM budget AS b LEFT JOIN transaction AS t ON t.budget_id = b.id
          GROUP BY b.id HAVING b.consumed_micro <> coalesce(sum(t.budget_micro), 0)
     """,
     "budget money without a budget": "SELECT id FROM transaction WHERE budget_id IS NULL AND budget_micro <> 0",
-    "a fingerprint that does not recompute": f"SELECT c.id FROM command AS c WHERE c.fingerprint <> {FINGERPRINT_SQL}",  # noqa: S608 (our own words)
+    "a fingerprint that does not recompute": f"SELECT c.id FROM command AS c WHERE c.fingerprint <> {FINGERPRINT_SQL}",
     "a row hash that does not recompute": f"""
         SELECT t.id FROM transaction AS t WHERE t.row_hash <> {row_hash_sql(HASHED_TRANSACTION_COLUMNS, "t")}
-    """,  # noqa: S608 (our own words)
+    """,
     "an identifier without its member": """
-        SELECT kind, value FROM member_identifier AS i WHERE NOT EXISTS (SELECT FROM member AS m WHERE m.id = i.member_id)
+        SELECT kind, value FROM member_identifier AS i
+         WHERE NOT EXISTS (SELECT FROM member AS m WHERE m.id = i.member_id)
     """,
     "a command that moved nothing it should have": """
         SELECT c.id, c.kind FROM command AS c
@@ -99,7 +103,7 @@ async def contents(database: Database) -> dict[str, tuple[int, int]]:
     async with database.posting() as connection:
         tables = [row.tablename for row in await connection.execute(TABLES_SQL)]
         sums = " UNION ALL ".join(
-            f"SELECT '{table}', count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} AS t"  # noqa: S608 (our own words)
+            f"SELECT '{table}', count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} AS t"
             f" WHERE {ROWS_THAT_COUNT.get(table, 'true')}"
             for table in tables
             if not table.startswith("oauth")

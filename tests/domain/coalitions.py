@@ -44,7 +44,7 @@ def coalition(*partners: str, **programme: Value) -> str:
     return "\n".join([_section("[programme]", {**PROGRAMME, **programme}), *partners])
 
 
-def partner(  # noqa: PLR0913 (each list of a partner, by name)
+def partner(
     code: str = "grocer",
     *,
     terms: Sequence[Table] | Table = (),
@@ -60,7 +60,7 @@ def partner(  # noqa: PLR0913 (each list of a partner, by name)
     shops = ", ".join(f'{{ code = "{store}", name = "{store}" }}' for store in named)
     all_terms = [terms] if isinstance(terms, dict) else (terms or [{}])
     all_budgets = [budgets] if isinstance(budgets, dict) else (budgets or [{}])
-    usual_from = {"from": Day(starts)}
+    usual_from: Table = {"from": Day(starts)}
     sections = chain(
         (_section("[[partner.terms]]", {**usual_from, **TERMS, **one}) for one in all_terms),
         (_section("[[partner.budget]]", _budget({**usual_from, **BUDGET, **one})) for one in all_budgets),

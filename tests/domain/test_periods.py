@@ -81,7 +81,8 @@ def test_periods_follow_each_other_without_gap(zone: str, period_id: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "label", ["", "2017", "2017-", "2017-3", "2017-00", "2017-13", "0000-01", "201-703", "20l7-03", "２０１７-03", "2017/03"]
+    "label",
+    ["", "2017", "2017-", "2017-3", "2017-00", "2017-13", "0000-01", "201-703", "20l7-03", "\uff12017-03", "2017/03"],
 )
 def test_what_is_no_label_names_no_period(label: str) -> None:
     assert period_labelled(label) is None
@@ -135,4 +136,8 @@ def test_a_lot_lasts_through_its_last_local_day(earned_at: datetime, months: int
     last_day = add_months(local_date(earned_at, ZoneInfo(zone)), months)
 
     assert expires_at > earned_at
-    assert local_date(expires_at - timedelta(microseconds=1), ZoneInfo(zone)) <= last_day < local_date(expires_at, ZoneInfo(zone))
+    assert (
+        local_date(expires_at - timedelta(microseconds=1), ZoneInfo(zone))
+        <= last_day
+        < local_date(expires_at, ZoneInfo(zone))
+    )

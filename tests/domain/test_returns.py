@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from domain.awards import LineKey, RatedLine, Returned, award_kept, match_returned_lines, rule_points, eligible_minor
+from domain.awards import LineKey, RatedLine, Returned, award_kept, eligible_minor, match_returned_lines, rule_points
 from domain.errors import RefusalCode, Refused
 from domain.terms import EarnRule
 
@@ -25,7 +25,9 @@ class Purchase:
     awards: tuple[tuple[EarnRule, int], ...]
 
     def kept(self, returned: Returned) -> list[int]:
-        return [award_kept(rule, points, self.amount_minor, self.lines, returned, DIGITS) for rule, points in self.awards]
+        return [
+            award_kept(rule, points, self.amount_minor, self.lines, returned, DIGITS) for rule, points in self.awards
+        ]
 
 
 @st.composite
@@ -79,7 +81,8 @@ def returns(draw: st.DrawFn, purchase: Purchase) -> list[Returned]:
     for _ in range(draw(st.integers(0, 6))):
         left_minor = purchase.amount_minor - total.total_minor
         lines = kept_lines(purchase, total)
-        if lines and draw(st.booleans()):
+        by_lines: bool = draw(st.booleans())
+        if lines and by_lines:
             key = draw(st.sampled_from(sorted(lines, key=str)))
             quantity, amount = lines[key]
             line = RatedLine(*key, draw(st.integers(0, quantity)), draw(st.integers(0, min(amount, left_minor))))

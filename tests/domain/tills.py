@@ -35,6 +35,7 @@ from tests.factories import MID_MARCH, apply_toml
 MARCH = 2017 * 12 + 2
 APRIL = MARCH + 1
 EUR_MICRO = 1_000_000
+NO_STORE = StoreRef()
 BasketInput = tuple[str | None, str | None, str, str]
 """A basket line as sku, category, quantity and amount."""
 
@@ -81,7 +82,7 @@ class Till:
 
     # ------------------------------------------------------------ commands
 
-    def enrolment(  # noqa: PLR0913 (an enrolment's input, each by name)
+    def enrolment(
         self,
         card: str | None = None,
         *,
@@ -89,7 +90,7 @@ class Till:
         email: str | None = None,
         phone: str | None = None,
         partner: str = "grocer",
-        store: StoreRef = StoreRef(),
+        store: StoreRef = NO_STORE,
         attributes: tuple[tuple[str, str], ...] = (),
         at: datetime | None = None,
     ) -> Enroll:
@@ -97,7 +98,7 @@ class Till:
         partner_id = self.id_of(partner)
         return Enroll(partner_id, key or f"enrol-{card}", card, email, phone, store, None, attributes, at)
 
-    def purchase(  # noqa: PLR0913 (a purchase's input, each by name)
+    def purchase(
         self,
         key: str,
         amount: str = "100.00",
@@ -106,7 +107,7 @@ class Till:
         partner: str = "grocer",
         reference: str | None = None,
         at: datetime | None = None,
-        store: StoreRef = StoreRef(),
+        store: StoreRef = NO_STORE,
         lines: Sequence[BasketInput] | None = None,
         currency: str | None = None,
         member: MemberRef | None = None,
@@ -125,7 +126,7 @@ class Till:
             self.basket(lines),
         )
 
-    def burn(  # noqa: PLR0913 (a burn's input, each by name)
+    def burn(
         self,
         key: str,
         points: int,
@@ -134,14 +135,14 @@ class Till:
         partner: str = "grocer",
         reference: str | None = None,
         at: datetime | None = None,
-        store: StoreRef = StoreRef(),
+        store: StoreRef = NO_STORE,
     ) -> Burn:
         """A burn; its reference is its key unless given, and it happens now."""
         member = MemberRef(identifier=("card", card))
         moment = at or self.clock.now
         return Burn(self.id_of(partner), key, member, points, moment, key if reference is None else reference, store)
 
-    def reversal(  # noqa: PLR0913 (a reversal's input, each by name)
+    def reversal(
         self,
         key: str,
         original: str | OriginalRef,
@@ -174,7 +175,8 @@ class Till:
         if lines is None:
             return None
         return tuple(
-            BasketLine(sku, category, Decimal(quantity), self.money(amount)) for sku, category, quantity, amount in lines
+            BasketLine(sku, category, Decimal(quantity), self.money(amount))
+            for sku, category, quantity, amount in lines
         )
 
     # ------------------------------------------------------------ answers
@@ -231,15 +233,18 @@ class Till:
         """These columns of the movements of the command with that key, in the order in which they were posted."""
         names = ", ".join(f"t.{column}" for column in columns)
         return await self.rows(
-            f"SELECT {names} FROM transaction AS t JOIN command AS c ON c.id = t.command_id"  # noqa: S608 (our own words)
+            f"SELECT {names} FROM transaction AS t JOIN command AS c ON c.id = t.command_id"
             " WHERE c.idempotency_key = :key ORDER BY t.id",
             key=key,
         )
 
     async def budget(self, partner: str = "grocer", period_id: int = MARCH) -> tuple[int, bool]:
         """(consumed micro-units, whether in alert) of a partner's window."""
-        sql = "SELECT consumed_micro, alerted_at IS NOT NULL FROM budget WHERE partner_id = :partner AND period_id = :period"
-        [(consumed_micro, in_alert)] = await self.rows(sql, partner=self.id_of(partner), period=period_id)
+        [(consumed_micro, in_alert)] = await self.rows(
+            "SELECT consumed_micro, alerted_at IS NOT NULL FROM budget WHERE partner_id = :partner AND period_id = :period",
+            partner=self.id_of(partner),
+            period=period_id,
+        )
         return consumed_micro, in_alert
 
     async def available(self, card: str = "card-1") -> int:
@@ -252,7 +257,7 @@ class Till:
         return available
 
 
-def by_reference(reference: str, kind: CommandKind | None = None, store: StoreRef = StoreRef()) -> OriginalRef:
+def by_reference(reference: str, kind: CommandKind | None = None, store: StoreRef = NO_STORE) -> OriginalRef:
     """The original named by the till's own reference."""
     return OriginalRef(reference=reference, kind=kind, store=store)
 
