@@ -40,7 +40,8 @@ def main() -> None:
     try:
         app()
     except (ConfigurationError, InputFileError, Refused) as error:
-        screen.print(f"coalition: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        code = f"{error.code}: " if isinstance(error, Refused) else ""
+        screen.print(f"coalition: {code}{error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -225,7 +226,13 @@ def close(
     """Close a settlement period: audit, statements, certificate."""
     from api.settling import close_and_describe, print_closed
 
-    closed = run(lambda runtime: close_and_describe(runtime, label))
+    try:
+        closed = run(lambda runtime: close_and_describe(runtime, label))
+    except Refused as refused:
+        if not as_json:
+            raise
+        print_json({"code": refused.code, "message": refused.message, "field": refused.field})
+        raise typer.Exit(1) from refused
     if as_json:
         print_json(closed)
     else:

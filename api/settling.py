@@ -51,7 +51,7 @@ mutation Close($input: ClosePeriodInput!) {
 async def close_and_describe(runtime: Runtime, label: str) -> dict[str, Any]:
     """Closes a period as the operator, through the schema; answers the ClosedPeriod as GraphQL gives it.
 
-    Raises Refused with the refusal's code in its text.
+    Raises Refused.
     """
     await runtime.programme_configuration()
     services = Services(
@@ -74,7 +74,7 @@ async def close_and_describe(runtime: Runtime, label: str) -> dict[str, Any]:
         raise LedgerFault(f"the close failed: {result.errors}")
     answer: dict[str, Any] = result.data["closePeriod"]
     if answer.pop("__typename") == "Refusal":
-        raise Refused(RefusalCode(answer["code"]), f"{answer['code']}: {answer['message']}", answer["field"])
+        raise Refused(RefusalCode(answer["code"]), answer["message"], answer["field"])
     return answer
 
 
