@@ -74,7 +74,7 @@ REFUSED = {
     "foreign currency": (changed(amount={"amount": "1.00", "currency": "USD"}), "CURRENCY_MISMATCH", "amount.currency"),
     "future date": (changed(occurredAt="2017-03-16T12:00:00Z"), "OCCURRED_IN_FUTURE", "occurredAt"),
     "too long ago": (changed(occurredAt="2017-01-16T12:00:00Z"), "OCCURRED_TOO_LONG_AGO", "occurredAt"),
-    "past the limit": (changed(amount={"amount": "1000000000000.01", "currency": "EUR"}), "AMOUNT_INVALID", "amount.amount"),
+    "past limit": (changed(amount={"amount": "1000000000000.01", "currency": "EUR"}), "AMOUNT_INVALID", "amount.amount"),
     "far past the limit": (changed(amount={"amount": "9" * 40, "currency": "EUR"}), "AMOUNT_INVALID", "amount.amount"),
     "too many points": (changed(amount={"amount": "1000000001", "currency": "EUR"}), "AMOUNT_INVALID", "amount"),
     "negative": (changed(amount={"amount": "-0.01", "currency": "EUR"}), "AMOUNT_INVALID", "amount.amount"),
@@ -160,11 +160,10 @@ async def test_one_missing_scope_keeps_every_field_of_the_document_from_posting(
       earn(input: $earn) { __typename } burn(input: $burn) { __typename }
     }"""
     async with open_shop(database) as shop:
-        till = await opened(shop)
+        await opened(shop)
         earner = await shop.caller(scopes=["points:earn"])
         before = await contents(database)
         burn = {name: value for name, value in purchase("b").items() if name != "amount"}
         answer = await earner.send(both, {"earn": purchase("bad"), "burn": {**burn, "points": 5}})
         assert [error["extensions"]["code"] for error in answer.json()["errors"]] == ["FORBIDDEN"]
         assert await contents(database) == before
-        assert till

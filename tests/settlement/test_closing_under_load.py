@@ -11,7 +11,7 @@ from sqlalchemy import URL, text
 from domain.database import Database
 from domain.errors import RefusalCode, Refused
 from domain.periods import period_containing, period_span
-from settlement.closing import close_period
+from settlement.closing import ClosedPeriod, close_period
 from settlement.verifying import verify
 from tests.factories import an_enrolment, apply_toml, open_till
 from tests.settlement.poster import running_clock
@@ -43,10 +43,10 @@ async def test_two_processes_post_across_the_border_while_the_period_closes(
         for number in range(2)
     ]  # fmt: skip
     refusals: list[RefusalCode] = []
-    while True:
+    closed: ClosedPeriod | None = None
+    while closed is None:
         try:
             closed = await close_period(database, clock, january.label, "close")
-            break
         except Refused as refused:
             refusals.append(refused.code)
             await asyncio.sleep(0.01)
