@@ -4,7 +4,7 @@ Inputs are as the caller gave them (an unparsable identifier, an unknown store, 
 all possible here): deciding about them is the batch's job, so that one bad command of 500 refuses alone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -247,7 +247,6 @@ class Posted:
     balance: BalanceView
     budget: BudgetView | None
     replayed: bool
-    idempotency_key: str = field(default="")
 
 
 Outcome = Enrolled | Posted | Refusal

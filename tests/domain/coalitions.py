@@ -1,9 +1,12 @@
 """Coalition files for the till's tests, put together from what a test wants to differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
-PROGRAMME = {
+Value = str | int | bool | Sequence[str]
+Table = Mapping[str, Value]
+
+PROGRAMME: Table = {
     "name": "Harbour Coalition",
     "currency": "EUR",
     "timezone": "Europe/Berlin",
@@ -13,14 +16,14 @@ PROGRAMME = {
     "grace_days": 30,
     "max_backdate_days": 30,
 }
-TERMS = {
+TERMS: Table = {
     "issue_price": "0.010000",
     "service_fee": "0.001000",
     "reimbursement": "0.009000",
     "breakage_share": "0.50",
     "fixed_fee": "0",
 }
-BUDGET = {
+BUDGET: Table = {
     "every": "month",
     "limit": "1500.00",
     "on_limit": "PARTIAL",
@@ -28,9 +31,6 @@ BUDGET = {
     "alert_at": "0.80",
     "funding": "POSTPAID",
 }
-
-Value = str | int | bool | Sequence[str]
-Table = dict[str, Value]
 
 
 class Day(str):
@@ -58,8 +58,8 @@ def partner(
     named = list(stores) or [f"{code}-1", f"{code}-2"]
     head = _section("[[partner]]", {"code": code, "name": code.title(), "category": "shop", **values})
     shops = ", ".join(f'{{ code = "{store}", name = "{store}" }}' for store in named)
-    all_terms = [terms] if isinstance(terms, dict) else (terms or [{}])
-    all_budgets = [budgets] if isinstance(budgets, dict) else (budgets or [{}])
+    all_terms: Sequence[Table] = [terms] if isinstance(terms, Mapping) else (terms or [{}])
+    all_budgets: Sequence[Table] = [budgets] if isinstance(budgets, Mapping) else (budgets or [{}])
     usual_from: Table = {"from": Day(starts)}
     sections = chain(
         (_section("[[partner.terms]]", {**usual_from, **TERMS, **one}) for one in all_terms),

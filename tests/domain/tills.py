@@ -168,7 +168,7 @@ class Till:
 
     def money(self, amount: str, currency: str | None = None) -> Amount:
         """An amount of the programme's currency."""
-        return Amount(Decimal(amount), currency or self.currency)
+        return Amount(Decimal(amount), self.currency if currency is None else currency)
 
     def basket(self, lines: Sequence[BasketInput] | None) -> tuple[BasketLine, ...] | None:
         """Lines given as (sku, category, quantity, amount)."""
@@ -241,7 +241,8 @@ class Till:
     async def budget(self, partner: str = "grocer", period_id: int = MARCH) -> tuple[int, bool]:
         """(consumed micro-units, whether in alert) of a partner's window."""
         [(consumed_micro, in_alert)] = await self.rows(
-            "SELECT consumed_micro, alerted_at IS NOT NULL FROM budget WHERE partner_id = :partner AND period_id = :period",
+            "SELECT consumed_micro, alerted_at IS NOT NULL FROM budget"
+            " WHERE partner_id = :partner AND period_id = :period",
             partner=self.id_of(partner),
             period=period_id,
         )
