@@ -152,6 +152,17 @@ AFTER_THE_CLOSE: list[tuple[str, list[str], set[int], str]] = [
         "statement of C for 2017-03, line ISSUE: ROUNDING has 0.003999, the line leaves 0.004000",
     ),
     (
+        "a line is billed a cent further off, everywhere",
+        [
+            "UPDATE statement_line SET billed_minor = billed_minor - 1 WHERE partner_id = 3 AND kind = 'ISSUE'",
+            "UPDATE statement SET net_minor = net_minor - 1 WHERE partner_id = 3",
+            "UPDATE partner_entry SET amount_micro = amount_micro - 10000 WHERE line_kind = 'ISSUE'",
+            f"UPDATE partner_entry AS e SET row_hash = {ENTRY_HASH}",
+        ],
+        {8, 14},
+        "statement of C for 2017-03, line ISSUE: residue 0.014000",
+    ),
+    (
         "a stored statement changes its bytes",
         ["UPDATE statement SET document = document || ' ' WHERE partner_id = 3"],
         {9, 15},

@@ -130,3 +130,40 @@ async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -
     report = await verify(database, at(noon(2017, 5, 2)))
     assert report.holds, [check for check in report.checks if not check.holds]
     assert report.closed_labels == ("2017-03", "2017-04")
+
+
+BOOKS_SQL = text(
+    "SELECT book, sum(amount)::bigint FROM ledger_entry WHERE unit = 'MONEY' AND book <> 'PARTNER' GROUP BY book"
+)
+UNBALANCED_SQL = text(
+    """
+    SELECT transaction_id, partner_entry_id, unit FROM ledger_entry
+     GROUP BY transaction_id, partner_entry_id, unit HAVING sum(amount) <> 0
+    """
+)
+
+
+async def test_every_row_balances_as_double_entry_and_the_books_are_the_margin(
+    database: Database, at: Callable[[datetime], Clock]
+) -> None:
+    example = await coalition(database)
+    await march(example)
+    await april(example)
+    gift = await example.writer.earn("A", 1_000, noon(2017, 4, 12), by_operator=True)
+    await example.writer.take_back(gift, 100, noon(2017, 4, 13))
+    await example.writer.expire(gift.lot, 200, noon(2017, 4, 14))
+    await close_period(database, at(noon(2017, 4, 1)), "2017-03", "close-1")
+    await close_period(database, at(noon(2017, 5, 1)), "2017-04", "close-2")
+    async with database.reading(OPERATOR_ID) as connection:
+        kinds = (await connection.execute(text("SELECT count(DISTINCT kind) FROM ledger_entry"))).scalar_one()
+        assert kinds == 7  # five movements, the fixed fee, rounding
+        assert (await connection.execute(UNBALANCED_SQL)).all() == []
+        books = {row[0]: row[1] for row in await connection.execute(BOOKS_SQL)}
+    assert books == {
+        "FEES": 293_777_000 + 257_201_000,
+        "SPREAD": 61_500_000 + 90_900_000,
+        "BREAKAGE": 38_000_000,
+        "ROUNDING": 7_000 - 1_200,
+        "POOL": 1_735_746_200 + 700 * 10_200,
+        "SUBSIDY": -700 * 10_200,
+    }
