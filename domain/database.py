@@ -87,6 +87,7 @@ def _engine(url: URL, role: str, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
+        hide_parameters=True,  # an error text with parameters would carry personal data into the log
         connect_args={
             # A hung cancellation would hang shutdown: asyncpg waits for the server under this limit.
             "command_timeout": STATEMENT_TIMEOUT_MS // 1000 + 5,

@@ -155,8 +155,13 @@ BUDGETS_SQL = text(
 )
 TERMS_SQL = text("SELECT id, issue_price_micro, service_fee_micro, reimbursement_micro FROM terms")
 
+FINGERPRINTS_ALL_MAX = 200_000
+"""A close recomputes every fingerprint of a period with at most so many movements."""
+
 FINGERPRINTS_PER_CLOSE = 16
-"""A close recomputes one in that many fingerprints."""
+"""Of a larger period a close recomputes one in that many; ``verify`` recomputes all of them, always."""
+
+MOVEMENTS_OF_PERIOD_SQL = text("SELECT entries FROM position WHERE period_id = :period_id AND kind = 'POOL'")
 
 
 class MovementGroup(NamedTuple):
@@ -349,7 +354,8 @@ async def scan_ledger(connection: AsyncConnection, period_id: int | None) -> Led
     await connection.execute(PLANNER_SQL)
     everything = period_id is None
     parameters: dict[str, Any] = {} if everything else {"period_id": period_id}
-    every = {"every": 1 if everything else FINGERPRINTS_PER_CLOSE}
+    booked = 0 if everything else (await connection.execute(MOVEMENTS_OF_PERIOD_SQL, parameters)).scalar() or 0
+    every = {"every": 1 if booked <= FINGERPRINTS_ALL_MAX else FINGERPRINTS_PER_CLOSE}
     movements = await connection.execute(ALL_MOVEMENTS_SQL if everything else MOVEMENTS_SQL, parameters)
     commands = await connection.execute(ALL_COMMANDS_SQL if everything else COMMANDS_SQL, parameters | every)
     moved = await connection.execute(ALL_MOVED_SQL if everything else MOVED_SQL, parameters)
