@@ -6,7 +6,7 @@ checks everything first and changes state last, so that a refused command leaves
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from domain.awards import RatedLine, Returned
@@ -20,6 +20,9 @@ from domain.values import NO_STORE_ID
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
 """How far a till's clock may be ahead of ours."""
+
+EARLIEST_OCCURRED = datetime(1900, 1, 1, tzinfo=UTC)
+"""Nothing is older, whatever is imported; the calendar's arithmetic would run out of years."""
 
 KEY_MAX_CHARACTERS = 200
 REFERENCE_MAX_CHARACTERS = 200
@@ -55,7 +58,8 @@ class BatchClock:
     def booking(self, occurred_at: datetime) -> Booking:
         """The period of the booking instant, or the earliest open one when that is closed (DESIGN.md section 5)."""
         zone = self.configuration.programme.zone
-        instant = min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
+        in_history = self.is_history and EARLIEST_OCCURRED <= occurred_at
+        instant = min(occurred_at, self.recorded_at) if in_history else self.recorded_at
         period_id = period_containing(instant, zone)
         if period_id >= self.first_open_id:
             return Booking(period_id, local_date(instant, zone))
@@ -71,6 +75,9 @@ class BatchClock:
         if occurred_at > self.recorded_at + FUTURE_TOLERANCE:
             message = "occurredAt lies in the future: check the till's clock and time zone"
             raise Refused(RefusalCode.OCCURRED_IN_FUTURE, message, "occurredAt")
+        if occurred_at < EARLIEST_OCCURRED:
+            message = f"occurredAt lies before {EARLIEST_OCCURRED.year}"
+            raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
         backdate_days = self.configuration.programme.max_backdate_days
         if not self.is_history and occurred_at < self.recorded_at - timedelta(days=backdate_days):
             message = f"occurredAt lies more than {backdate_days} days back"

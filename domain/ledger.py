@@ -105,7 +105,10 @@ ENSURE_PERIODS_SQL = text(
 
 
 async def ensure_periods(connection: AsyncConnection, spans: Iterable[PeriodSpan], *, imported: bool = False) -> None:
-    """Creates the missing rows of these periods, in a transaction of its own before anything posts into them."""
+    """Creates the missing rows of these periods, in a transaction of its own before anything posts into them.
+
+    ``imported`` marks them as holding history, in the transaction that books it.
+    """
     ordered = sorted(spans, key=lambda span: span.id)
     await connection.execute(
         ENSURE_PERIODS_SQL,

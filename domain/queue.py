@@ -147,6 +147,7 @@ class PostingQueue:
         self._secret: bytes | None = None
         self._first_open_id = 0
         self._known_periods: set[int] = set()
+        self._imported_periods: set[int] = set()
         self._known_windows: set[tuple[int, int]] = set()
 
     def start(self) -> None:
@@ -245,11 +246,22 @@ class PostingQueue:
                     raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
                 for row, _ in batch.new_commands:
                     sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
+                imported = await self._mark_imported(connection, batch)
                 await write_batch(connection, batch)
         except _QuoteDone as done:
             return done.outcomes
         self._known_windows.update(batch.budgets)
+        self._imported_periods |= imported
         return outcomes
+
+    async def _mark_imported(self, connection: AsyncConnection, batch: Batch) -> set[int]:
+        # Only what is accepted is history: a refused row must not move the first period (DESIGN.md section 12, 1).
+        booked = {row.period_id for row, _ in batch.new_commands} if self._is_history else set()
+        missing = booked - self._imported_periods
+        if missing:
+            spans = [period_span(period_id, batch.configuration.programme.zone) for period_id in missing]
+            await ensure_periods(connection, spans, imported=True)
+        return missing
 
     def _expected_periods(self, configuration: Configuration, commands: Sequence[Command]) -> set[int]:
         """The periods to lock: of the clock's reading and the next one; for history those of the rows."""
@@ -279,7 +291,7 @@ class PostingQueue:
         if not is_quote and not posting_into <= self._known_periods:
             async with self._database.posting() as connection:
                 spans = [period_span(period_id, configuration.programme.zone) for period_id in posting_into]
-                await ensure_periods(connection, spans, imported=self._is_history)
+                await ensure_periods(connection, spans)
             self._known_periods |= posting_into
         return Known(self._secret, asked, identifiers, members, originals)
 

@@ -94,8 +94,11 @@ POSITIONS_SQL = text(
 )
 
 
-# A window that nobody drew on is as good as none: a refused purchase may have made it.
-ROWS_THAT_COUNT = {"budget": "consumed_micro <> 0 OR alerted_at IS NOT NULL"}
+# A window that nobody drew on is as good as none, and so is a page of the calendar: a refused command may make them.
+ROWS_THAT_COUNT = {
+    "budget": "consumed_micro <> 0 OR alerted_at IS NOT NULL",
+    "period": "state <> 'OPEN' OR imported",
+}
 
 
 async def contents(database: Database) -> dict[str, tuple[int, int]]:

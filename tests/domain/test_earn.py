@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from domain.commands import AwardResult, BalanceView, BudgetView, CommandKind, MemberRef, StoreRef
 from domain.errors import RefusalCode
-from tests.domain.coalitions import Day, coalition, partner, without_budget
+from tests.domain.coalitions import Day, Table, coalition, partner, without_budget
 from tests.domain.conftest import OpenTill
 from tests.domain.tills import MARCH, Till
 
@@ -89,7 +89,7 @@ async def test_a_partner_without_rules_or_without_plan_still_records_sales(open_
 
 
 async def test_each_rule_is_an_award_and_a_lot_of_its_own(open_till: OpenTill) -> None:
-    rules = [
+    rules: list[Table] = [
         {"code": "wine", "points_per_unit": "2", "exclude_categories": ["dairy"], "max_points": 25},
         {"code": "base", "points_per_unit": "0.5", "exclude_products": ["gift-card"]},
     ]
