@@ -142,7 +142,7 @@ def test_every_purchase_has_the_member_and_the_instant_of_its_basket() -> None:
 )
 def test_a_partner_sells_its_departments(partner: str, condition: str) -> None:
     expected = package_query(
-        "SELECT CAST(sum(cents) AS BIGINT), count(*) FROM ("  # noqa: S608 - our own words
+        "SELECT CAST(sum(cents) AS BIGINT), count(*) FROM ("
         " SELECT sum(CAST(round((sales_value - coupon_disc) * 100) AS BIGINT)) AS cents"
         " FROM transactions JOIN products USING (product_id)"
         f" WHERE {condition} GROUP BY basket_id) WHERE cents > 0"

@@ -260,7 +260,7 @@ async def test_pages_are_read_forwards_by_cursor(shop: Shop) -> None:
     query = """query ($after: String) { transactions(first: 2, after: $after) {
         nodes { reference } edges { cursor node { reference } } pageInfo { hasNextPage endCursor } } }"""
     seen, after, pages = [], None, 0
-    while True:
+    while pages < 5:
         page = (await grocer.run(query, {"after": after}))["transactions"]
         seen += [node["reference"] for node in page["nodes"]]
         assert [edge["node"] for edge in page["edges"]] == page["nodes"]

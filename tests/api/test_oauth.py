@@ -349,7 +349,7 @@ async def test_introspection_bypasses_the_cache(shop: Shop, end: str) -> None:
         shop.now += timedelta(microseconds=1)
     else:
         table = "oauth_token" if end == "revoked" else "oauth_client"
-        sql = f"UPDATE {table} SET revoked_at = :now WHERE client_id = :client"  # noqa: S608 (a word of ours)
+        sql = f"UPDATE {table} SET revoked_at = :now WHERE client_id = :client"
         async with shop.database.posting() as connection:
             await connection.execute(text(sql), {"now": START, "client": client.client_id})
         assert await shop.authenticator.verify(token) is not None
