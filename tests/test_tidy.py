@@ -94,9 +94,7 @@ def test_no_float_near_points_or_money() -> None:
 
 def ledger_writes(sources: Sequence[Source]) -> Iterator[str]:
     """Inserts into the two tables that are the ledger, or into a table named at run time."""
-    sql = re.compile(
-        r'\b(?:insert\s+into|copy)\s+(?:"?\w+"?\.)?"?(?:transaction|command|\{\})"?(?!\w)', re.IGNORECASE
-    )
+    sql = re.compile(r'\b(?:insert\s+into|copy)\s+(?:"?\w+"?\.)?"?(?:transaction|command|\{\})"?(?!\w)', re.IGNORECASE)
     tables = {"transaction", "command", "transactions", "commands", "transaction_table", "command_table"}
     for source in sources:
         if source.path == LEDGER_WRITER:
@@ -110,9 +108,7 @@ def ledger_writes(sources: Sequence[Source]) -> Iterator[str]:
             target = ".".join(name[:-1]) if name[-1] == "insert" and not node.args else first
             writes = name[-1] in {"insert", "pg_insert", "copy_records_to_table", "copy_to_table"}
             if writes and target.split(".")[-1].lower() in tables:
-                yield source.at(
-                    node.lineno, f"{name[-1]} into {target}: only {LEDGER_WRITER} writes these rows"
-                )
+                yield source.at(node.lineno, f"{name[-1]} into {target}: only {LEDGER_WRITER} writes these rows")
 
 
 def test_one_module_writes_the_ledger() -> None:
@@ -185,9 +181,7 @@ def long_files(sources: Sequence[Source]) -> Iterator[str]:
     for source in sources:
         lines = source.text.count("\n")
         if lines > FILE_LINES:
-            yield source.at(
-                1, f"{lines} lines, at most {FILE_LINES}: split where two subjects live in one file"
-            )
+            yield source.at(1, f"{lines} lines, at most {FILE_LINES}: split where two subjects live in one file")
 
 
 def test_files_are_short() -> None:
@@ -239,11 +233,7 @@ def unordered_limits(sources: Sequence[Source]) -> Iterator[str]:
         inner = {id(node.func.value) for node in calls if isinstance(node.func, ast.Attribute)}
         for node in calls:
             chain = _chain(node)
-            if (
-                id(node) not in inner
-                and "limit" in chain[:-1]
-                and not ordered.union({"order_by"}).intersection(chain)
-            ):
+            if id(node) not in inner and "limit" in chain[:-1] and not ordered.union({"order_by"}).intersection(chain):
                 yield source.at(node.lineno, "limit() without order_by()")
 
 
@@ -302,9 +292,7 @@ def unreachable(sources: Sequence[Source], entries: Sequence[str] | None = None)
 
 
 def _imports(source: Source) -> Iterator[str]:
-    package = (
-        source.module.split(".") if source.path.endswith("__init__.py") else source.module.split(".")[:-1]
-    )
+    package = source.module.split(".") if source.path.endswith("__init__.py") else source.module.split(".")[:-1]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -11,11 +11,7 @@ def schema_gaps(sources: Sequence[Source]) -> Iterator[str]:
     """What a merchant would miss, and what would hurt them."""
     for source in sources:
         document = graphql.parse(source.text)
-        types = {
-            node.name.value: node
-            for node in document.definitions
-            if isinstance(node, graphql.TypeDefinitionNode)
-        }
+        types = {node.name.value: node for node in document.definitions if isinstance(node, graphql.TypeDefinitionNode)}
         for name, node in types.items():
             if node.description is None:
                 yield _at(source, node, f"{name} has no description")
@@ -50,9 +46,7 @@ def _mutation_gaps(
     if not any(directive.name.value == "requiresScopes" for directive in field.directives or ()):
         yield _at(source, field, f"{name} declares no @requiresScopes")
     inputs = [types.get(_named(argument.type)) for argument in field.arguments or ()]
-    keys = [
-        key for node in inputs for key in getattr(node, "fields", None) or () if key.name.value == "idempotencyKey"
-    ]
+    keys = [key for node in inputs for key in getattr(node, "fields", None) or () if key.name.value == "idempotencyKey"]
     if not any(isinstance(key.type, graphql.NonNullTypeNode) for key in keys):
         yield _at(source, field, f"{name} takes no idempotencyKey: String!")
 

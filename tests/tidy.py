@@ -72,9 +72,7 @@ def enforce(
         line = text.count("\n", 0, max(text.find(">>"), 0)) + 1
         findings = list(rule([Source(path, text.replace(">>", ""))]))
         named = {finding.split(": ")[0] for finding in findings}
-        assert named == {f"{path}:{line}"}, (
-            f"{rule.__name__} should name line {line}, says {findings}, of:\n{text}"
-        )
+        assert named == {f"{path}:{line}"}, f"{rule.__name__} should name line {line}, says {findings}, of:\n{text}"
     for label, text in accepts.items():
         findings = list(rule([Source(label.split("#")[0], text)]))
         assert not findings, f"{rule.__name__} should accept, says {findings}, of:\n{text}"

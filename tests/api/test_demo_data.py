@@ -113,9 +113,7 @@ def test_the_year_as_is_has_exactly_the_figures() -> None:
     assert sum(Decimal(row.amount) for row in earned) == figures.amount
     assert len({row.member for row in earned}) == figures.households
     # What is left out is all that lies between the rows and a plain sum over the lines.
-    [(paid,)] = package_query(
-        "SELECT sum(CAST(round((sales_value - coupon_disc) * 100) AS BIGINT)) FROM transactions"
-    )
+    [(paid,)] = package_query("SELECT sum(CAST(round((sales_value - coupon_disc) * 100) AS BIGINT)) FROM transactions")
     assert figures.amount * 100 - paid == 455_44
 
 
@@ -159,9 +157,7 @@ def test_every_named_department_exists_once() -> None:
 
 
 def test_rows_name_only_partners_and_stores_of_the_coalition_file_and_all_of_them() -> None:
-    planned = {
-        (section["code"], store["code"]) for section in coalition()["partner"] for store in section["stores"]
-    }
+    planned = {(section["code"], store["code"]) for section in coalition()["partner"] for store in section["stores"]}
     assert {(row.partner, row.store) for row in year_as_is()} == planned
     assert {section["code"] for section in coalition()["partner"]} == {goods.code for goods in PARTNERS}
 
@@ -431,10 +427,7 @@ def test_clock_times_that_do_not_or_doubly_exist(wall: str, expected: str) -> No
 )
 def test_sorted_clocks_are_sorted_instants(zone: str, start: str) -> None:
     first = datetime.fromisoformat(start) - timedelta(hours=2)
-    instants = [
-        data._at(first + timedelta(minutes=minute), ZoneInfo(zone)).astimezone(UTC)
-        for minute in range(8 * 60)
-    ]
+    instants = [data._at(first + timedelta(minutes=minute), ZoneInfo(zone)).astimezone(UTC) for minute in range(8 * 60)]
     assert all(before <= after for before, after in pairwise(instants))
     # A skipped time piles up on one instant; nothing else does.
     piles = [len(list(same)) for _, same in groupby(instants)]

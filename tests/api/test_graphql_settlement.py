@@ -190,7 +190,8 @@ async def test_the_transactions_of_a_line_are_paged(shop: Shop, time: Time) -> N
     grocer, _, _ = await a_month(shop, time)
     query = """query ($after: String) { settlementStatement(label: "2017-03") { lines { kind
         transactions(first: 1, after: $after) { nodes { reference } pageInfo { hasNextPage endCursor } } } } }"""
-    references, after, more = [], None, True
+    references: list[str] = []
+    after, more = None, True
     while more and len(references) < 5:
         lines = (await grocer.run(query, {"after": after}))["settlementStatement"]["lines"]
         page = next(line for line in lines if line["kind"] == "ISSUE")["transactions"]
