@@ -58,7 +58,7 @@ class BatchClock:
     def booking(self, occurred_at: datetime) -> Booking:
         """The period of the booking instant, or the earliest open one when that is closed (DESIGN.md section 5)."""
         zone = self.configuration.programme.zone
-        in_history = self.is_history and EARLIEST_OCCURRED <= occurred_at
+        in_history = self.is_history and occurred_at >= EARLIEST_OCCURRED
         instant = min(occurred_at, self.recorded_at) if in_history else self.recorded_at
         period_id = period_containing(instant, zone)
         if period_id >= self.first_open_id:
