@@ -11,7 +11,7 @@ from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.tills import MARCH, Till
 
-USES = "SELECT u.lot_id, u.kind, u.points, u.issuer_id, u.funder_id, u.redeemer_id, u.price_micro FROM lot_use AS u ORDER BY u.id"
+USES = "SELECT lot_id, kind, points, issuer_id, funder_id, redeemer_id, price_micro FROM lot_use ORDER BY id"
 
 
 async def test_a_burn_in_all_its_rows(till: Till) -> None:

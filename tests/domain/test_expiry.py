@@ -6,11 +6,11 @@ from domain.commands import CommandKind
 from domain.errors import RefusalCode
 from tests.domain.coalitions import Table, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import APRIL, Till
+from tests.domain.tills import APRIL
 
-EXPIRE_ROW = ("party_id", "funder_id", "issuer_id", "points", "breakage_share_micro", "pool_value_micro")
-EXPIRIES = f"""
-    SELECT {", ".join(f"t.{column}" for column in EXPIRE_ROW)} FROM transaction AS t WHERE t.kind = 'EXPIRE' ORDER BY t.id
+EXPIRIES = """
+    SELECT party_id, funder_id, issuer_id, points, breakage_share_micro, pool_value_micro
+      FROM transaction WHERE kind = 'EXPIRE' ORDER BY id
 """
 MONTH = coalition(
     partner("grocer"),
