@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx2
@@ -17,7 +18,7 @@ from api.security import PARTNER_SCOPES
 from domain.database import Database
 from domain.periods import Clock
 from domain.terms import ConfigurationCache
-from tests.factories import apply_toml, fixed_clock
+from tests.factories import MID_MARCH, apply_toml, fixed_clock
 
 OPERATOR_SCOPES = ("program:read", "members:admin", "settlement:operate", "audit:read")
 EARN = """
@@ -90,6 +91,16 @@ def purchase(key: str, **changes: Any) -> dict[str, Any]:
         "reference": key,
         **changes,
     }
+
+
+class Time:
+    """A clock that the test moves. Tokens end by it: ask for a new caller after a move."""
+
+    def __init__(self) -> None:
+        self.now = MID_MARCH
+
+    def __call__(self) -> datetime:
+        return self.now
 
 
 @dataclass

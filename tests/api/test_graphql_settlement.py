@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from domain.database import Database
-from tests.api.graphql_shop import Caller, Shop, open_shop
-from tests.factories import MID_MARCH
+from tests.api.graphql_shop import Caller, Shop, Time, open_shop
 
 APRIL = datetime(2017, 4, 2, 12, tzinfo=UTC)
 CLOSE = """mutation ($label: String!, $key: String!) { closePeriod(input: {idempotencyKey: $key, label: $label}) {
@@ -23,16 +22,6 @@ STATEMENT = """query ($label: String!, $partner: ID) { settlementStatement(label
       kind points party { code } issueValue serviceFee reimbursement breakageShare } } } }
   budget { limit { amount } drawn { amount } consumed { amount } windows { periodLabel drawn { amount } } } } }"""
 MONEY_OF_LINE = {"ISSUE": "issueValue", "SERVICE_FEE": "serviceFee", "REIMBURSEMENT": "reimbursement"}
-
-
-class Time:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = MID_MARCH
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
@@ -215,3 +204,15 @@ async def test_a_reversal_in_the_next_month_is_of_a_prior_period(shop: Shop, tim
     assert lines == {"EARN_REVERSAL": ("0.330000", "0.330000"), "SERVICE_FEE_REFUND": ("0.033000", "0.033000")}
     assert statement["budget"]["drawn"] == {"amount": "-0.363000"}
     assert statement["budget"]["windows"] == [{"periodLabel": "2017-04", "drawn": {"amount": "-0.363000"}}]
+
+
+async def test_a_line_is_explained_by_movements_of_its_own_kind(shop: Shop, time: Time) -> None:
+    """A partner that both awards and takes points has lines of both kinds in one period."""
+    grocer, _, _ = await a_month(shop, time)
+    time.now = datetime(2017, 3, 20, 12, tzinfo=UTC)
+    grocer = await shop.caller()
+    await grocer.burn("b2", 7, occurredAt="2017-03-20T12:00:00Z")
+    query = """{ settlementStatement(label: "2017-03") { lines { kind transactions { nodes { reference } } } } }"""
+    lines = (await grocer.run(query))["settlementStatement"]["lines"]
+    explained = {line["kind"]: [node["reference"] for node in line["transactions"]["nodes"]] for line in lines}
+    assert explained == {"ISSUE": ["k2", "k1"], "SERVICE_FEE": ["k2", "k1"], "REIMBURSEMENT": ["b2"]}
