@@ -22,7 +22,7 @@ from api.graphql.transactions import Transaction, TransactionQueries
 from api.graphql.viewer import ViewerQueries
 
 SNAPSHOT = Path(__file__).parent / "schema.graphql"
-"""The printed schema as reviewed; ``coalition schema print`` writes it and a test compares."""
+"""The printed schema as reviewed: the output of ``coalition schema print``, which a test compares."""
 
 
 async def node_by_id(context: Context, given: str) -> Node | None:

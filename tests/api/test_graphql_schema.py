@@ -8,7 +8,7 @@ from api.graphql.sdl import schema_changes, sorted_sdl
 
 
 def test_the_snapshot_is_the_schema() -> None:
-    """After a wanted change: `coalition schema print` writes the snapshot, and its diff is reviewed."""
+    """After a wanted change: `coalition schema print > api/graphql/schema.graphql`, and review the difference."""
     assert SNAPSHOT.read_text("utf-8") == printed_schema()
 
 
