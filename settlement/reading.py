@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.commands import MovementKind
 from domain.database import Database
 from domain.periods import Clock, period_containing
-from domain.positions import MONEY_LINES, LineKind
+from domain.positions import LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
 from settlement.invariants import NAMES, Check
@@ -171,25 +170,8 @@ BUDGETS_SQL = text(
 )
 
 
-def _line_commands_sql(order: str, compare: str) -> TextClause:
-    return text(
-        f"""
-        SELECT t.command_id
-          FROM transaction AS t
-         WHERE t.period_id = :period_id AND t.party_id = :partner_id AND t.kind = :kind
-           AND (CAST(:after AS bigint) IS NULL OR t.command_id {compare} CAST(:after AS bigint))
-         GROUP BY t.command_id
-         ORDER BY t.command_id {order} LIMIT :limit
-        """  # noqa: S608 (two words of this module)
-    )
-
-
-LINE_COMMANDS_SQL = _line_commands_sql("ASC", ">")
-LINE_COMMANDS_DESCENDING_SQL = _line_commands_sql("DESC", "<")
-
 NO_PERIOD_AFTER = 2**31 - 1
 
-MOVEMENTS_OF_LINE = {line: movement for movement, lines in MONEY_LINES.items() for line, _ in lines}
 """The kind of movement behind a statement line; the fixed fee, tax and adjustments have none."""
 
 
@@ -372,30 +354,3 @@ async def budgets_of_statements(
 
 def _key_columns(keys: Sequence[StatementKey]) -> Mapping[str, list[int]]:
     return {"period_ids": [key[0] for key in keys], "partner_ids": [key[1] for key in keys]}
-
-
-async def line_command_ids(  # noqa: PLR0913 (which line, and which page of it)
-    database: Database,
-    viewer_id: int,
-    period_id: int,
-    partner_id: int,
-    kind: LineKind,
-    limit: int,
-    after_id: int | None = None,
-    *,
-    newest_first: bool = False,
-) -> list[int]:
-    """A page of the commands behind a line ("explain this line"), by command id; none behind a fixed fee or a tax."""
-    movement: MovementKind | None = MOVEMENTS_OF_LINE.get(kind)
-    if movement is None:
-        return []
-    parameters = {
-        "period_id": period_id,
-        "partner_id": partner_id,
-        "kind": movement.value,
-        "after": after_id,
-        "limit": limit,
-    }
-    async with database.reading(viewer_id) as connection:
-        statement = LINE_COMMANDS_DESCENDING_SQL if newest_first else LINE_COMMANDS_SQL
-        return [row.command_id for row in await connection.execute(statement, parameters)]

@@ -317,6 +317,10 @@ CHANGES = [
     "INSERT INTO statement_line SELECT period_id, partner_id, 'TAX', 1, 0, 0, 0, 0 FROM statement LIMIT 1",
     "UPDATE period SET state = 'OPEN'",
     "UPDATE period SET margin_micro = 0",
+    """
+    INSERT INTO period
+    SELECT (jsonb_populate_record(p, '{"id": 99, "label": "x", "opens_at": "2001-01-01T00:00:00Z"}')).* FROM period AS p WHERE state = 'CLOSED' LIMIT 1
+    """,
 ]
 OWNERS_CHANGES = [
     *(f"UPDATE {table} SET period_id = period_id" for table in ("command", "transaction", "lot_use", "partner_entry")),

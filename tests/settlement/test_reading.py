@@ -12,7 +12,6 @@ from settlement.reading import (
     StatementLine,
     budgets_of_statements,
     current_period,
-    line_command_ids,
     lines_of_statements,
     period_by_id,
     period_by_label,
@@ -80,7 +79,6 @@ async def test_a_partner_reads_its_own_alone(database: Database, at: At, booked_
             ("2017-03", 468_000_000, 600_000_000)
         ]
         assert used[(MARCH, 1)] == []
-        assert await line_command_ids(database, 2, MARCH, 1, LineKind.ISSUE, 10) == []
     seen_by_operator = await period_by_label(database, OPERATOR_ID, "2017-03")
     seen_by_partner = await period_by_label(database, 2, "2017-03")
     assert seen_by_operator is not None
@@ -90,32 +88,6 @@ async def test_a_partner_reads_its_own_alone(database: Database, at: At, booked_
     assert seen_by_partner.certificate.sha256 == seen_by_operator.certificate.sha256
     assert {check.detail for check in seen_by_partner.certificate.checks} == {""}
     assert "pool 1207.216000" in {check.detail for check in seen_by_operator.certificate.checks}
-
-
-async def test_commands_behind_a_line_come_in_pages(database: Database, booked_march: Example) -> None:
-    burned_at_a = [booked_march.burns[("A", issuer)].command_id for issuer in "ABC"]
-
-    async def page(limit: int, after_id: int | None = None, *, newest_first: bool = False) -> list[int]:
-        return await line_command_ids(
-            database, 1, MARCH, 1, LineKind.REIMBURSEMENT, limit, after_id, newest_first=newest_first
-        )
-
-    assert await page(10) == burned_at_a
-    assert await page(2) == burned_at_a[:2]
-    assert await page(2, burned_at_a[1]) == burned_at_a[2:]
-    assert await page(2, newest_first=True) == burned_at_a[:0:-1]
-    assert await page(2, burned_at_a[1], newest_first=True) == burned_at_a[:1]
-    assert await line_command_ids(database, 1, MARCH, 1, LineKind.FIXED_FEE, 10) == []
-    awards = {award.command_id for award in booked_march.awards.values() if award.issuer == "A"}
-    assert awards < set(await line_command_ids(database, 1, MARCH, 1, LineKind.SERVICE_FEE, 10))
-
-
-async def test_each_exact_line_is_the_sum_of_the_commands_behind_it(database: Database, booked_march: Example) -> None:
-    found = await lines(database, OPERATOR_ID)
-    for (period_id, partner_id), partner_lines in found.items():
-        for line in partner_lines:
-            commands = await line_command_ids(database, OPERATOR_ID, period_id, partner_id, line.kind, 100)
-            assert len(commands) == line.entries
 
 
 async def test_periods_are_found_by_label_id_and_time_and_paged_latest_first(

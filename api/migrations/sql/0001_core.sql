@@ -391,6 +391,12 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'a period is never deleted' USING ERRCODE = 'restrict_violation', CONSTRAINT = 'append_only';
     END IF;
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'OPEN' THEN
+            RAISE EXCEPTION 'period % must begin OPEN', NEW.label USING ERRCODE = 'restrict_violation', CONSTRAINT = 'period_life';
+        END IF;
+        RETURN NEW;
+    END IF;
     IF OLD.state = 'CLOSED'
        OR (OLD.state, NEW.state) NOT IN (('OPEN', 'OPEN'), ('OPEN', 'CLOSING'), ('CLOSING', 'CLOSING'), ('CLOSING', 'CLOSED'))
        OR (OLD.id, OLD.label, OLD.opens_at, OLD.closes_at) IS DISTINCT FROM (NEW.id, NEW.label, NEW.opens_at, NEW.closes_at) THEN
@@ -399,7 +405,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER period_life BEFORE UPDATE OR DELETE ON period FOR EACH ROW EXECUTE FUNCTION guard_period();
+CREATE TRIGGER period_life BEFORE INSERT OR UPDATE OR DELETE ON period FOR EACH ROW EXECUTE FUNCTION guard_period();
 
 -- ---------------------------------------------------------------- double entry, derived (SETTLEMENT.md c.2)
 
