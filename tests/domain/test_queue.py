@@ -6,14 +6,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import queue as queue_module
 from domain.batch import Batch
 from domain.commands import Amount, Command, Earn, Enroll, Enrolled, MemberRef, Outcome, Posted, Refusal
 from domain.database import Database
 from domain.errors import RefusalCode
+from domain.loading import next_id_block
 from domain.queue import BATCH_MAX, PostingQueue
 from domain.terms import ConfigurationCache
+from domain.writing import write_batch
 from tests.domain.books import contents
 from tests.domain.coalitions import coalition, partner
 from tests.domain.conftest import TWO_PARTNERS, OpenTill
@@ -33,11 +36,10 @@ def codes(outcomes: list[Outcome]) -> Counter[str]:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many commands each batch that is written accepts."""
     sizes: list[int] = []
-    write_batch = queue_module.write_batch
 
-    async def counted(connection: object, batch: Batch) -> None:
+    async def counted(connection: AsyncConnection, batch: Batch) -> None:
         sizes.append(len(batch.new_commands))
-        await write_batch(connection, batch)  # type: ignore[arg-type]  # handed through
+        await write_batch(connection, batch)
 
     monkeypatch.setattr(queue_module, "write_batch", counted)
     return sizes
@@ -200,12 +202,12 @@ async def test_a_caller_that_goes_away_is_posted_all_the_same(till: Till) -> Non
 
 
 async def test_a_caller_that_goes_away_in_mid_batch_harms_nobody(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_batch, reached = queue_module.write_batch, asyncio.Event()
+    reached = asyncio.Event()
 
-    async def slow(connection: object, batch: Batch) -> None:
+    async def slow(connection: AsyncConnection, batch: Batch) -> None:
         reached.set()
         await asyncio.sleep(0)
-        await write_batch(connection, batch)  # type: ignore[arg-type]  # handed through
+        await write_batch(connection, batch)
 
     monkeypatch.setattr(queue_module, "write_batch", slow)
     gone = asyncio.ensure_future(till.queue.post(till.purchase("gone", "1.00")))
@@ -269,10 +271,10 @@ async def test_times_of_booking_never_go_back(open_till: OpenTill, monkeypatch: 
 
 
 async def test_quotes_beside_batches_keep_ids_in_order(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    next_id_block, turn = queue_module.next_id_block, iter(range(10**6))
+    turn = iter(range(10**6))
 
-    async def uneven(connection: object) -> range:
-        block = await next_id_block(connection)  # type: ignore[arg-type]  # handed through
+    async def uneven(connection: AsyncConnection) -> range:
+        block = await next_id_block(connection)
         # The first to ask is the last to be answered.
         await asyncio.sleep(0.02 if next(turn) % 2 == 0 else 0)
         return block
@@ -280,8 +282,9 @@ async def test_quotes_beside_batches_keep_ids_in_order(till: Till, monkeypatch: 
     monkeypatch.setattr(queue_module, "next_id_block", uneven)
     for round_number in range(4):
         commands = [till.purchase(f"k{round_number}-{number}", "1.00") for number in range(500)]
-        _, *quotes = await asyncio.gather(
-            till.accept_all(commands), *[till.queue.quote(till.purchase(f"q{number}", "1.00")) for number in range(4)]
+        _, quotes = await asyncio.gather(
+            till.accept_all(commands),
+            asyncio.gather(*[till.queue.quote(till.purchase(f"q{number}", "1.00")) for number in range(4)]),
         )
         assert codes(quotes) == {"posted": 4}
     # The books, checked after every test, then find each row's hash in the position it belongs to.

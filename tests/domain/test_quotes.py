@@ -66,13 +66,14 @@ async def test_a_quote_neither_looks_at_its_key_nor_uses_it(till: Till) -> None:
 async def test_a_quote_is_refused_as_posting_would_be(till: Till, points: int) -> None:
     await till.accept(till.purchase("k", "100.00"))
 
-    for command, code, field_name in [
+    cases: list[tuple[Earn | Burn, RefusalCode, str]] = [
         (till.burn("b", points), RefusalCode.INSUFFICIENT_POINTS, "points"),
         (till.purchase("k2", reference="k"), RefusalCode.DUPLICATE_REFERENCE, "reference"),
         (till.purchase("k2", card="nobody"), RefusalCode.MEMBER_NOT_FOUND, "member"),
         (till.purchase("\x00"), RefusalCode.INPUT_INVALID, "idempotencyKey"),
         (till.purchase("k2", reference="\ud800"), RefusalCode.INPUT_INVALID, "reference"),
-    ]:
+    ]
+    for command, code, field_name in cases:
         refused = await quoted(till, command)
         assert isinstance(refused, Refusal)
         assert (refused.code, refused.field) == (code, field_name)

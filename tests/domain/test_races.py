@@ -35,7 +35,7 @@ class Pair:
     async def at_every_step(
         self, commands: Callable[[str, str], Awaitable[tuple[Command, Command]]]
     ) -> AsyncIterator[tuple[Outcome, Outcome]]:
-        """The two answers per step. ``commands`` makes both from a name (the step's number) and a partner of its own."""
+        """The two answers per step. ``commands`` makes both from a name and a partner that no other step uses."""
         for number, step in enumerate(STEPS):
             held, meanwhile = await commands(str(number), SHOPS[number])
             yield await one_inside_the_other(
