@@ -319,7 +319,8 @@ CHANGES = [
     "UPDATE period SET margin_micro = 0",
     """
     INSERT INTO period
-    SELECT (jsonb_populate_record(p, '{"id": 99, "label": "x", "opens_at": "2001-01-01T00:00:00Z"}')).* FROM period AS p WHERE state = 'CLOSED' LIMIT 1
+    SELECT (jsonb_populate_record(p, '{"id": 99, "label": "x", "opens_at": "2001-01-01T00:00:00Z"}')).*
+      FROM period AS p WHERE state = 'CLOSED' LIMIT 1
     """,
 ]
 OWNERS_CHANGES = [
