@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -68,10 +68,18 @@ def gate_before(monkeypatch: pytest.MonkeyPatch, step: str, queue: PostingQueue)
         gate.open()
 
 
+class Meeting(NamedTuple):
+    """What came of two that met; ``was_stopped`` says whether the held one came by its gate at all."""
+
+    held: Any
+    meanwhile: Any
+    was_stopped: bool
+
+
 async def one_inside_the_other(
     monkeypatch: pytest.MonkeyPatch, step: str, queue: PostingQueue, held: Awaitable[Any], meanwhile: Awaitable[Any]
-) -> tuple[Any, Any]:
-    """What ``held`` answers, stopped before the step until ``meanwhile`` is done or waits for locks; and that one."""
+) -> Meeting:
+    """Stops ``held`` before the step until ``meanwhile`` is done or waits for locks."""
     with gate_before(monkeypatch, step, queue) as gate:
         first = asyncio.ensure_future(held)
         reached = asyncio.ensure_future(gate.reached.wait())
@@ -81,4 +89,4 @@ async def one_inside_the_other(
         second = asyncio.ensure_future(meanwhile)
         await asyncio.wait([second], timeout=PATIENCE_SECONDS)
         gate.open()
-        return await first, await second
+        return Meeting(await first, await second, gate.reached.is_set())

@@ -38,13 +38,9 @@ class Pair:
         """The two answers per step. ``commands`` makes both from a name and a partner that no other step uses."""
         for number, step in enumerate(STEPS):
             held, meanwhile = await commands(str(number), SHOPS[number])
-            yield await one_inside_the_other(
-                self.monkeypatch,
-                step,
-                self.first.queue,
-                self.first.queue.post(held),
-                self.second.queue.post(meanwhile),
-            )
+            answers = self.first.queue.post(held), self.second.queue.post(meanwhile)
+            met = await one_inside_the_other(self.monkeypatch, step, self.first.queue, *answers)
+            yield met.held, met.meanwhile
 
 
 @pytest.fixture
@@ -255,7 +251,7 @@ async def test_a_return_beside_another_purchase_of_the_member_just_as_its_own_is
             till.reversal(f"v-{name}", by_reference(f"k-{name}"), partner=shop),
             till.purchase(f"same-{name}", "5.00", card=name, partner=shop, reference=f"k-{name}"),
         ]
-        outcomes, bought = await one_inside_the_other(
+        outcomes, bought, _ = await one_inside_the_other(
             pair.monkeypatch,
             step,
             till.queue,
