@@ -13,8 +13,7 @@ from domain.errors import RefusalCode
 from tests.domain.books import check_books, contents
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.test_queue import codes
-from tests.domain.tills import MARCH, Till, queue_on, till_on
+from tests.domain.tills import MARCH, Till, codes, queue_on, till_on
 from tests.factories import MID_MARCH
 
 SINCE_1990: Table = {"from": Day("1990-01-01")}

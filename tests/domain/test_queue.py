@@ -1,7 +1,6 @@
 """The posting queue: order, batches, keys, limits, and what happens to callers who go away."""
 
 import asyncio
-from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import queue as queue_module
 from domain.batch import Batch
-from domain.commands import Amount, Command, Earn, Enroll, Enrolled, MemberRef, Outcome, Posted, Refusal
+from domain.commands import Amount, Command, Earn, Enroll, Enrolled, MemberRef, Posted, Refusal
 from domain.database import Database
 from domain.errors import RefusalCode
 from domain.loading import next_id_block
@@ -20,16 +19,8 @@ from domain.writing import write_batch
 from tests.domain.books import contents
 from tests.domain.coalitions import coalition, partner
 from tests.domain.conftest import TWO_PARTNERS, OpenTill
-from tests.domain.tills import Till, by_reference, till_on
+from tests.domain.tills import Till, by_reference, codes, till_on
 from tests.factories import MID_MARCH, apply_toml, fixed_clock
-
-
-def codes(outcomes: list[Outcome]) -> Counter[str]:
-    """How many were posted, found again, and refused by which code."""
-    return Counter(
-        outcome.code if isinstance(outcome, Refusal) else "replayed" if outcome.replayed else "posted"
-        for outcome in outcomes
-    )
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from domain.database import Database
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner
 from tests.domain.gates import STEPS, one_inside_the_other
-from tests.domain.test_queue import codes
-from tests.domain.tills import MARCH, Till, by_reference, queue_on, till_on
+from tests.domain.tills import MARCH, Till, by_reference, codes, queue_on, till_on
 
 SHOPS = [f"shop-{number}" for number in range(len(STEPS))]
 SHOPPING_STREET = coalition(

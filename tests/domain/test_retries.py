@@ -23,8 +23,7 @@ from domain.queue import TRIES_MAX, _Trouble
 from domain.writing import write_batch
 from tests.domain.books import check_books, contents
 from tests.domain.conftest import TWO_PARTNERS
-from tests.domain.test_queue import codes
-from tests.domain.tills import Till, till_on
+from tests.domain.tills import Till, codes, till_on
 
 Disturb = Callable[[AsyncConnection, Batch], Awaitable[object]]
 

@@ -1,6 +1,7 @@
 """A till under test: a posting queue with a clock that the test sets, and short words for commands."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from domain.commands import (
     Enrolled,
     MemberRef,
     OriginalRef,
+    Outcome,
     Posted,
     Refusal,
     Reverse,
@@ -261,6 +263,14 @@ class Till:
 def by_reference(reference: str, kind: CommandKind | None = None, store: StoreRef = NO_STORE) -> OriginalRef:
     """The original named by the till's own reference."""
     return OriginalRef(reference=reference, kind=kind, store=store)
+
+
+def codes(outcomes: Iterable[Outcome]) -> Counter[str]:
+    """How many were posted, found again, and refused by which code."""
+    return Counter(
+        outcome.code if isinstance(outcome, Refusal) else "replayed" if outcome.replayed else "posted"
+        for outcome in outcomes
+    )
 
 
 @asynccontextmanager
