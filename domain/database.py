@@ -24,6 +24,9 @@ PERIOD_LOCK_CLASS = 2
 CLOSING_LOCK_CLASS = 3
 """First key of the advisory lock that lets one close work at a time (second key: 0)."""
 
+PERFORMANCE_LOCK_CLASS = 4
+"""First key of the advisory lock that lets one process at a time store facts for reports (second key: 0)."""
+
 DEADLOCK = "40P01"
 SERIALIZATION = "40001"
 LOCK_TIMEOUT = "55P03"
@@ -66,11 +69,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def reading(self, viewer_id: int) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, viewer_id: int, isolation: str = "READ COMMITTED") -> AsyncIterator[AsyncConnection]:
         """One read transaction as the reading role, which sees what ``viewer_id`` may (0: operator)."""
-        async with self._reading.connect() as connection, connection.begin():
-            await connection.execute(VIEWER_SQL, {"viewer": str(viewer_id)})
-            yield connection
+        async with self._reading.connect() as connection:
+            if isolation != "READ COMMITTED":
+                await connection.execution_options(isolation_level=isolation)
+            async with connection.begin():
+                await connection.execute(VIEWER_SQL, {"viewer": str(viewer_id)})
+                yield connection
 
     async def dispose(self) -> None:
         """Closes every connection."""

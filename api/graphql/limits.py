@@ -24,3 +24,6 @@ PAGE_DEFAULT = 20
 PAGE_MAX = 100
 
 EARN_MANY_MAX = 500
+
+REPORT_DAYS_MAX = 3_660
+"""Days of one performance report: ten years."""

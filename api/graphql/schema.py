@@ -13,6 +13,7 @@ from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
 from api.graphql.partners import PartnerQueries, partner_by_id
+from api.graphql.reports import ReportQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.scopes import NODE_SCOPES
 from api.graphql.sdl import sorted_sdl
@@ -63,7 +64,14 @@ class NodeQueries:
 
 @strawberry.type(description="Everything that can be read.")
 class Query(
-    NodeQueries, ViewerQueries, MemberQueries, PartnerQueries, TransactionQueries, TillQueries, SettlementQueries
+    NodeQueries,
+    ViewerQueries,
+    MemberQueries,
+    PartnerQueries,
+    TransactionQueries,
+    TillQueries,
+    SettlementQueries,
+    ReportQueries,
 ):
     """The queries."""
 

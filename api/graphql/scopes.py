@@ -37,6 +37,7 @@ SCOPES: dict[str, Requirement] = {
     "Query.settlementPeriod": READ_SETTLEMENT,
     "Query.settlementPeriods": READ_SETTLEMENT,
     "Query.settlementStatement": READ_SETTLEMENT,
+    "Query.performanceReport": any_of("reports:read"),
     "Mutation.enrollMember": any_of("members:write"),
     "Mutation.earn": any_of("points:earn"),
     "Mutation.earnMany": any_of("points:earn"),
