@@ -18,17 +18,18 @@ from api.oauth.routes import oauth_routes
 from api.runtime import Runtime
 from api.security import Authenticator, RevocationListener
 from domain.database import Database
+from domain.observing import QueueObserver
 from domain.queue import PostingQueue
 
 REVISION_SQL = text("SELECT version_num FROM alembic_version")
 
 
 @asynccontextmanager
-async def running_services(runtime: Runtime) -> AsyncIterator[Services]:
+async def running_services(runtime: Runtime, observer: QueueObserver | None = None) -> AsyncIterator[Services]:
     """The services of one process for the length of the block: posting and listening begin, and drain at its end."""
     authenticator = Authenticator(runtime.database, runtime.clock)
     listener = RevocationListener(runtime.database, authenticator)
-    queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock)
+    queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, observer=observer)
     await runtime.configuration.current()
     ids = IdCodec(await load_installation_secret(runtime.database))
     queue.start()

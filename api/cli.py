@@ -2,20 +2,20 @@
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import structlog
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from api.runtime import Runtime, migrate_now, open_runtime
 from api.settings import TABLE, Settings, load_settings
 from domain.errors import ConfigurationError, InputFileError, Refused
+
+if TYPE_CHECKING:  # what only some commands need is imported by them: help and completion answer at once
+    from api.runtime import Runtime
 
 Result = TypeVar("Result")
 
@@ -28,10 +28,13 @@ app = typer.Typer(
 )
 client_app = typer.Typer(help="OAuth clients of merchant systems and of the operator.", no_args_is_help=True)
 schema_app = typer.Typer(help="The GraphQL schema as a file.", no_args_is_help=True)
+export_app = typer.Typer(help="What the ledger holds, as files.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
+app.add_typer(export_app, name="export")
 app.add_typer(schema_app, name="schema")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DATE = "%Y-%m-%d"
 screen = Console(stderr=True)
 
 
@@ -43,28 +46,21 @@ def main() -> None:
         code = f"{error.code}: " if isinstance(error, Refused) else ""
         screen.print(f"coalition: {code}{error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 (a traceback's text would show rows of the database)
+        from api.logs import log_fault
+
+        log_fault("command_failed", error)
+        screen.print(
+            f"coalition: internal error, {type(error).__qualname__}: the line above says where", style="bold red"
+        )
+        sys.exit(1)
 
 
-def configure_logging(level: str) -> None:
-    """Logs as JSON lines on standard error; Authlib below INFO would log tokens."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("authlib").setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def run(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
+def run(work: "Callable[[Runtime], Awaitable[Result]]") -> Result:
     """Opens the database as the environment says, does the work, and gives everything back."""
+    from api.logs import configure_logging
+    from api.runtime import open_runtime
+
     settings = load_settings()
     configure_logging(settings.log_level)
 
@@ -77,8 +73,10 @@ def run(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
 
 def run_loop(work: Awaitable[Result]) -> Result:
     """Runs a coroutine on uvloop where there is one."""
+    from api.logs import watch_loop
 
     async def awaited() -> Result:
+        watch_loop()
         return await work
 
     try:
@@ -127,6 +125,9 @@ def serve() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to the schema of this version."""
+    from api.logs import configure_logging
+    from api.runtime import migrate_now
+
     settings = load_settings()
     configure_logging(settings.log_level)
     typer.echo(f"schema {run_loop(migrate_now(settings))}")
@@ -144,7 +145,7 @@ def apply(
 
     parsed = parse_coalition(read_text(file))
 
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: "Runtime") -> None:
         made = await plan_coalition(runtime.database, parsed, clock=runtime.clock)
         version = None
         if not as_json:
@@ -196,6 +197,41 @@ def import_file(
             typer.echo(f"{name}: {value}")
 
 
+@export_app.command(name="transactions")
+def export_transactions(
+    file: Annotated[str, typer.Argument(help="The CSV file to write; - is standard output.")],
+    first: Annotated[datetime, typer.Option("--from", formats=[DATE], help="First day.", metavar="YYYY-MM-DD")],
+    last: Annotated[datetime, typer.Option("--to", formats=[DATE], help="Last day.", metavar="YYYY-MM-DD")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write every movement of points with its money.
+
+    Days are local dates of the programme, both inclusive, by when the purchase, burn or return occurred
+    (occurred_at), whenever it was booked (recorded_at, period). One row a movement, ordered by command and id: the
+    ledger's own numbers. Money has six decimals and is signed from the side of whose statement carries it (a charge
+    is negative), pool_value from the pool's. The amount of a purchase, or of a return (positive), stands on the first
+    row of its command. reverses is the id of the row that is taken back.
+    """
+    from api.export import export_transactions as export
+    from api.importing import progress_bar
+
+    with progress_bar(screen) as progress:
+        task = progress.add_task("commands exported", total=None)
+        done = run(
+            lambda runtime: export(
+                runtime,
+                file,
+                first.date(),
+                last.date(),
+                lambda written, total: progress.update(task, completed=written, total=total),
+            )
+        )
+    if as_json:
+        typer.echo(json.dumps(done.as_json()), err=file == "-")
+    else:
+        screen.print(f"{done.rows} rows of {done.commands} commands in {file}", markup=False, highlight=False)
+
+
 @app.command()
 def demo(
     months: Annotated[int, typer.Option(min=2, help="Calendar months to load, the running one included.")] = 3,
@@ -209,7 +245,7 @@ def demo(
 
     settings = load_settings()
 
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: "Runtime") -> None:
         if await runtime.configuration.current() is None or not if_empty:
             await load_demo(runtime, months, screen, as_is=as_is)
         if serve_after:
@@ -298,6 +334,8 @@ def list_clients(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(rows)
         return
+    from rich.table import Table
+
     table = Table("client_id", "name", "partner", "scopes", "state")
     for row in rows:
         state = "revoked" if row["revoked_at"] else "in use"
@@ -330,15 +368,18 @@ def print_schema() -> None:
 
 
 @schema_app.command(name="diff")
-def diff_schema(base: Annotated[Path, typer.Argument(help="An older schema file.")]) -> None:
+def diff_schema(base: Annotated[Path, typer.Argument(help="An older schema file.")], as_json: JsonFlag = False) -> None:
     """Compare the served schema with a file; exit status 1 for a breaking change."""
     from api.graphql.schema import printed_schema
     from api.graphql.sdl import schema_changes
 
     breaking, dangerous = schema_changes(read_text(base), printed_schema())
-    for change in dangerous:
-        typer.echo(f"dangerous: {change}")
-    for change in breaking:
-        typer.echo(f"breaking: {change}")
+    if as_json:
+        print_json({"breaking": breaking, "dangerous": dangerous})
+    else:
+        for change in dangerous:
+            typer.echo(f"dangerous: {change}")
+        for change in breaking:
+            typer.echo(f"breaking: {change}")
     if breaking:
         raise typer.Exit(1)

@@ -54,7 +54,7 @@ def _opened(path: Path) -> TextIO:
 async def _import(runtime: Runtime, source: TextIO, rejects: Path, screen: Console, *, is_history: bool) -> Summary:
     with _RejectFile(rejects) as reject_file:
         async with _importer(runtime, reject_file.write, is_history=is_history) as importer:
-            with _progress(screen) as progress:
+            with progress_bar(screen) as progress:
                 task = progress.add_task("rows posted", total=None)
                 summary = await importer.run(
                     read_rows(source), lambda _: progress.update(task, completed=importer.summary.rows)
@@ -107,7 +107,8 @@ class _RejectFile:
         csv.writer(self._file).writerow([row.line, refusal.code, refusal.message, *row.values])
 
 
-def _progress(screen: Console) -> Progress:
+def progress_bar(screen: Console) -> Progress:
+    """Progress for a person at a terminal; elsewhere it leaves nothing."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -134,7 +135,7 @@ async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bo
     def reject(row: Row, refusal: Refusal) -> None:
         refused.append(f"{row.values[1]}: {refusal.code}")
 
-    with _progress(screen) as progress:
+    with progress_bar(screen) as progress:
         task = progress.add_task(f"demo: {months} months of real purchases", total=None)
         rows: Iterable[Row] = (
             Row(number, row) for number, row in enumerate(demo_rows(now, months, zone, as_is=as_is), 2)

@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 from domain.errors import ConfigurationError
 
 PORT_MAX = 65535
@@ -29,6 +26,8 @@ TABLE = (
     Setting("COALITION_PORT", "8000", "port to listen on"),
     Setting("COALITION_ISSUER", "", "public URL of this server, for OAuth metadata; empty: as the request says"),
     Setting("COALITION_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
+    Setting("COALITION_METRICS_PORT", "0", "port that serves /metrics to Prometheus without a token; 0: none does"),
+    Setting("COALITION_METRICS_HOST", "127.0.0.1", "address to serve /metrics on; must not be reachable by partners"),
 )
 """Every variable that is read, in the order in which the documentation lists them."""
 
@@ -43,6 +42,9 @@ class Settings:
     port: int
     issuer: str
     log_level: str
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """0: /metrics is not served."""
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -51,9 +53,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     database_url = values["DATABASE_URL"]
     if database_url:
         _check_database_url(database_url)
-    port = values["COALITION_PORT"]
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= PORT_MAX):
-        raise ConfigurationError(f"COALITION_PORT is {port!r}: give a port from 1 to {PORT_MAX}")
+    port = _port(values, "COALITION_PORT", 1)
+    metrics_port = _port(values, "COALITION_METRICS_PORT", 0)
+    if metrics_port == port:
+        raise ConfigurationError("COALITION_METRICS_PORT is COALITION_PORT: give another, or 0 for no metrics")
     level = values["COALITION_LOG_LEVEL"].upper()
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise ConfigurationError(f"COALITION_LOG_LEVEL is {level!r}: give DEBUG, INFO, WARNING or ERROR")
@@ -61,11 +64,28 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if issuer and not issuer.startswith(("https://", "http://")):
         raise ConfigurationError(f"COALITION_ISSUER is {issuer!r}: give a URL that begins with https://")
     return Settings(
-        database_url, Path(values["COALITION_DATA_DIR"]), values["COALITION_HOST"], int(port), issuer, level
+        database_url,
+        Path(values["COALITION_DATA_DIR"]),
+        values["COALITION_HOST"],
+        port,
+        issuer,
+        level,
+        values["COALITION_METRICS_HOST"],
+        metrics_port,
     )
 
 
+def _port(values: Mapping[str, str], name: str, lowest: int) -> int:
+    given = values[name]
+    if not (given.isascii() and given.isdigit() and lowest <= int(given[: len("65535") + 1]) <= PORT_MAX):
+        raise ConfigurationError(f"{name} is {given!r}: give a port from {lowest} to {PORT_MAX}")
+    return int(given)
+
+
 def _check_database_url(database_url: str) -> None:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         backend = make_url(database_url).get_backend_name()
     except ArgumentError:

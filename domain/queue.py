@@ -7,6 +7,7 @@ steps and what happens when one fails; what is read stands in ``loading``, what 
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,7 @@ from domain.loading import (
     next_id_block,
     resolve_members,
 )
+from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.periods import Clock, period_containing, period_span
 from domain.reversing import decide_reverse
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
@@ -118,6 +120,7 @@ class _Ids(Iterator[int]):
 @dataclass(slots=True)
 class _Waiting:
     command: Command
+    request_id: str | None
     answer: asyncio.Future[Outcome]
 
 
@@ -132,6 +135,7 @@ class PostingQueue:
         *,
         is_history: bool = False,
         queue_max: int = QUEUE_MAX,
+        observer: QueueObserver | None = None,
     ) -> None:
         """``is_history`` books each command into the period in which it occurred (``--booking occurred``)."""
         self._database = database
@@ -139,6 +143,7 @@ class PostingQueue:
         self._clock = clock
         self._is_history = is_history
         self._queue_max = queue_max
+        self._observer = observer
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -161,6 +166,11 @@ class PostingQueue:
         if self._worker is not None:
             await self._worker
 
+    @property
+    def length(self) -> int:
+        """How many commands wait for the next batch."""
+        return len(self._waiting)
+
     async def post(self, command: Command) -> Outcome:
         """Posts one command and answers when it is committed. A caller that goes away does not cancel its posting."""
         return await self._enqueue(command)
@@ -171,15 +181,17 @@ class PostingQueue:
 
     async def quote(self, command: Earn | Burn) -> Outcome:
         """What posting the command now would answer; nothing is written, its key is neither looked at nor used."""
-        return (await self._execute([command], is_quote=True))[0]
+        return (await self._execute([command], [REQUEST_ID.get()], is_quote=True))[0]
 
     def _enqueue(self, command: Command) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if self._closing or len(self._waiting) >= self._queue_max:
             message = "too many commands are waiting: send this one again in a moment, with the same key"
             answer.set_result(Refusal(RefusalCode.OVERLOADED, message, None, command.key))
+            if self._observer is not None:
+                self._observer.turned_away(command)
         else:
-            self._waiting.append(_Waiting(command, answer))
+            self._waiting.append(_Waiting(command, REQUEST_ID.get(), answer))
             self._arrived.set()
         return answer
 
@@ -189,14 +201,20 @@ class PostingQueue:
             self._arrived.clear()
             while self._waiting:
                 taken = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-                outcomes = await self._execute([waiting.command for waiting in taken])
+                commands = [waiting.command for waiting in taken]
+                started_ns = time.monotonic_ns()
+                outcomes = await self._execute(commands, [waiting.request_id for waiting in taken])
                 for waiting, outcome in zip(taken, outcomes, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(outcome)
+                if self._observer is not None:
+                    self._observer.batch_posted(commands, outcomes, (time.monotonic_ns() - started_ns) // 1000)
             if self._closing:
                 return
 
-    async def _execute(self, commands: Sequence[Command], *, is_quote: bool = False) -> list[Outcome]:
+    async def _execute(
+        self, commands: Sequence[Command], request_ids: Sequence[str | None], *, is_quote: bool = False
+    ) -> list[Outcome]:
         """Runs a batch until it is committed; what fails for its own sake refuses alone."""
         sent_before: dict[tuple[int, str], set[int]] = {}
         tries = Counter[_Trouble]()
@@ -207,21 +225,40 @@ class PostingQueue:
                 trouble = _trouble_of(error)
                 tries[trouble] += 1
                 if tries[trouble] >= TRIES_MAX[trouble]:
-                    return await self._give_up(commands, error, trouble, is_quote=is_quote)
+                    return await self._give_up(commands, request_ids, error, trouble, is_quote=is_quote)
                 if not isinstance(error, StartOver):
                     await asyncio.sleep(tries[trouble] * PAUSE_MS[trouble] / 1000)
 
     async def _give_up(
-        self, commands: Sequence[Command], error: Exception, trouble: _Trouble, *, is_quote: bool
+        self,
+        commands: Sequence[Command],
+        request_ids: Sequence[str | None],
+        error: Exception,
+        trouble: _Trouble,
+        *,
+        is_quote: bool,
     ) -> list[Outcome]:
-        if trouble is _Trouble.SERVER or len(commands) == 1:
-            request_id = uuid.uuid4().hex
-            logger.error("%d commands refused by a fault, request %s", len(commands), request_id, exc_info=error)
-            message = f"internal error, request {request_id}: send the same command again, or report the request"
-            return [Refusal(RefusalCode.INTERNAL_ERROR, message, None, command.key) for command in commands]
-        half = len(commands) // 2
-        first = await self._execute(commands[:half], is_quote=is_quote)
-        return first + await self._execute(commands[half:], is_quote=is_quote)
+        if trouble is not _Trouble.SERVER and len(commands) > 1:
+            half = len(commands) // 2
+            first = await self._execute(commands[:half], request_ids[:half], is_quote=is_quote)
+            return first + await self._execute(commands[half:], request_ids[half:], is_quote=is_quote)
+        own_id = uuid.uuid4().hex
+        requests = [request_id or own_id for request_id in request_ids]
+        logger.error(
+            "%d commands refused by a fault, request %s",
+            len(commands),
+            " ".join(dict.fromkeys(requests)),
+            extra={"fault": fault_facts(error)},
+        )
+        return [
+            Refusal(
+                RefusalCode.INTERNAL_ERROR,
+                f"internal error, request {request}: send the same command again, or report the request",
+                None,
+                command.key,
+            )
+            for command, request in zip(commands, requests, strict=True)
+        ]
 
     async def _attempt(
         self,

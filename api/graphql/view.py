@@ -4,12 +4,9 @@ It owns what the schema cannot: authentication, media types and statuses, limits
 of the whole operation before anything executes, and errors that tell a caller what to do and nothing about our insides.
 """
 
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
-from traceback import walk_tb
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,9 +20,9 @@ from api.graphql.limits import BODY_BYTES_MAX, QUERY_STRING_BYTES_MAX
 from api.graphql.negotiation import JSON, RESPONSE_JSON, is_json_body, response_type
 from api.graphql.schema import schema as strawberry_schema
 from api.graphql.scopes import Requirement, in_words, satisfies
+from api.logs import request_record
 from api.security import READ_SCOPES, REALM, challenge
-
-REQUEST_ID_FORM = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+from domain.observing import fault_facts
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -80,7 +77,7 @@ class GraphQLEndpoint:
         assert scope["type"] == "http"
         headers: Headers = scope["headers"]
         given = dict(headers)
-        request_id = _request_id(given.get(b"x-request-id"))
+        request_id = request_record(scope).request_id
         media = response_type(_joined(headers, b"accept"))
         extra: Sequence[tuple[bytes, bytes]] = ()
         try:
@@ -120,6 +117,8 @@ class GraphQLEndpoint:
         principal = await services.authenticator.authenticate(scope["headers"])
         if principal is None:
             raise _unauthenticated(scope["headers"])
+        record = request_record(scope)
+        record.client_id = principal.client_id
         method = scope["method"]
         if method not in ("POST", "GET"):
             message = "send a POST, or a GET for a query"
@@ -135,6 +134,7 @@ class GraphQLEndpoint:
             document, operation = self._documents.prepared(request.query, request.operation_name, request.variables)
         except DocumentRefused as refused:
             return bad_request, {"errors": [error.formatted for error in refused.errors]}
+        record.operation = None if operation.node.name is None else operation.node.name.value
         if method == "GET" and operation.is_mutation:
             raise http_error(405, "METHOD_NOT_ALLOWED", "send mutations by POST", [(b"allow", b"POST")])
         scopes = principal.scopes | READ_SCOPES if principal.is_operator else principal.scopes
@@ -176,11 +176,6 @@ class GraphQLEndpoint:
     def _too_large(self) -> HttpError:
         message = f"the body has more than {self._body_bytes_max} bytes: send fewer purchases at once"
         return http_error(413, "PAYLOAD_TOO_LARGE", message)
-
-
-def _request_id(given: bytes | None) -> str:
-    """The caller's request id where it is one, else a new one."""
-    return given.decode() if given is not None and REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
 
 
 def _joined(headers: Headers, name: bytes) -> bytes | None:
@@ -303,16 +298,11 @@ def _shown(error: GraphQLError, request_id: str) -> Mapping[str, Any]:
 
 def _masked(cause: Exception, path: Sequence[str | int] | None, request_id: str) -> dict[str, Any]:
     """Logs a surprise by where it happened; its text stays out, drivers put a row's values into theirs."""
-    frames = [
-        f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}" for frame, line in walk_tb(cause.__traceback__)
-    ]
     log.error(
         "graphql_resolver_failed",
         request_id=request_id,
-        error=type(cause).__qualname__,
-        sqlstate=getattr(getattr(cause, "orig", None), "sqlstate", None),
         path=None if path is None else ".".join(map(str, path)),
-        frames=frames,
+        **fault_facts(cause),
     )
     return {
         "message": "internal error",
