@@ -2,9 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
+
+from domain import queue as queue_module
+from domain.batch import Original
 from domain.commands import BalanceView, BudgetView, CommandKind, OriginalRef, Posted, Refusal, StoreRef
 from domain.errors import RefusalCode
+from domain.loading import load_commands
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.tills import APRIL, MARCH, Till, by_reference
@@ -279,3 +285,22 @@ async def test_a_return_of_the_day_before_the_period_s_border(till: Till) -> Non
     posted = await till.accept(till.reversal("v", "k", at=purchase))
 
     assert (posted.command.period_id, posted.command.occurred_at) == (APRIL, purchase)
+
+
+async def test_a_reference_on_every_receipt_is_not_read_with_every_receipt(
+    open_till: OpenTill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till = await open_till(coalition(partner("grocer", reference_unique=False)))
+    await till.accept_all([till.purchase(f"k{number}", "1.00", reference="-") for number in range(200)])
+    found: list[int] = []
+
+    async def counted(*arguments: Any, **keywords: Any) -> list[Original]:
+        originals = await load_commands(*arguments, **keywords)
+        found.append(len(originals))
+        return originals
+
+    monkeypatch.setattr(queue_module, "load_commands", counted)
+    await till.accept_all([till.purchase(f"l{number}", "1.00", reference="-") for number in range(5)])
+    assert found == [0]
+    await till.refuse(till.reversal("v", by_reference("-")), RefusalCode.AMBIGUOUS_REFERENCE, "reference")
+    assert max(found) == 2

@@ -176,7 +176,7 @@ CREATE TABLE command (
     CONSTRAINT command_key_unique UNIQUE (partner_id, idempotency_key)
 );
 CREATE UNIQUE INDEX command_reference_unique ON command (partner_id, reference, kind, store_id) NULLS NOT DISTINCT WHERE reference_unique;
-CREATE INDEX command_reference_free ON command (partner_id, reference) WHERE NOT reference_unique AND kind IN ('EARN', 'BURN');
+CREATE INDEX command_reference_free ON command (partner_id, reference, id) WHERE NOT reference_unique AND kind IN ('EARN', 'BURN');
 CREATE INDEX command_reverses ON command (reverses_id) WHERE reverses_id IS NOT NULL;
 CREATE INDEX command_account ON command (account_id, id);
 CREATE INDEX command_partner ON command (partner_id, id);
