@@ -1,0 +1,1 @@
+"""A second model of the ledger, and the machine that makes both agree."""

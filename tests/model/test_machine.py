@@ -1,0 +1,20 @@
+"""The ledger against the auditor.
+
+MODEL_PROFILE chooses how long to look: "quick" (the default: 15 examples, always the same), "ci" (100 examples, other
+ones each time) or "long" (2,000). A failure prints the steps that lead to it, as few as were found.
+"""
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import URL
+
+from tests.model.machine import Machine
+
+
+def test_ledger_and_auditor_agree(
+    monkeypatch: pytest.MonkeyPatch, server: URL, coalition_templates: dict[str, str], profile: settings
+) -> None:
+    monkeypatch.setattr(Machine, "server", server, raising=False)
+    monkeypatch.setattr(Machine, "templates", coalition_templates, raising=False)
+    run_state_machine_as_test(Machine, settings=profile)
