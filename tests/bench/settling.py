@@ -1,0 +1,87 @@
+"""The close of a period of a million movements, with its full audit, against one plain grouping scan of its tables."""
+
+import asyncio
+from time import perf_counter
+
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from api.cli import run_loop
+from api.clock import system_clock
+from api.embedded import EmbeddedServer
+from domain.periods import MONTHS_PER_YEAR
+from settlement.closing import close_period
+from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
+from tests.bench.history import make_history, opened, run_alone
+from tests.bench.shop import a_database, first_of_last_month
+
+TEMPLATE = "bench_month"
+COPY = "bench_close"
+
+SCANS = (
+    """
+    SELECT period_id, kind, party_id, count(*), sum(points), sum(issue_value_micro), sum(service_fee_micro),
+           sum(reimbursement_micro), sum(breakage_share_micro), sum(pool_value_micro), sum(budget_micro), sum(row_hash)
+      FROM transaction GROUP BY period_id, kind, party_id
+    """,
+    "SELECT period_id, kind, count(*), sum(amount_minor), sum(declined_points) FROM command GROUP BY period_id, kind",
+    "SELECT issuer_id, count(*), sum(granted), sum(remaining), sum(reserved) FROM lot GROUP BY issuer_id",
+    """
+    SELECT period_id, kind, issuer_id, redeemer_id, sum(points), sum(points * price_micro)
+      FROM lot_use GROUP BY period_id, kind, issuer_id, redeemer_id
+    """,
+    "SELECT count(*), sum(available), sum(pending), sum(held) FROM account",
+)
+"""What anybody would write who wants the month's totals and nothing checked; with the server's own settings."""
+
+
+def close_vs_scan(*, quick: bool) -> Result:
+    """Seconds of each, on a fresh copy of the same database every round."""
+    rows = 20_000 if quick else 1_000_000
+    with a_database() as (_, server):
+        month = first_of_last_month()
+        make_history(server, TEMPLATE, rows, month.year * MONTHS_PER_YEAR + month.month - 1, 1)
+
+        def ours(_: int) -> float:
+            return run_loop(_close(server, f"{month:%Y-%m}"))
+
+        def theirs(_: int) -> float:
+            return asyncio.run(_scan(server))
+
+        a: list[float] = []
+        b: list[float] = []
+        for _ in range(ROUNDS):
+            run_alone(server, f"CREATE DATABASE {COPY} TEMPLATE {TEMPLATE} STRATEGY file_copy", "CHECKPOINT")
+            # Once for nothing: neither side is to be the one that finds the files cold.
+            asyncio.run(_scan(server))
+            closed, scanned = in_turn(ours, theirs, rounds=1)
+            a += closed
+            b += scanned
+            run_alone(server, f"DROP DATABASE {COPY} WITH (FORCE)")
+    return ratio_of(
+        Side("close with full audit", "s", a), Side("grouping scan of the same tables", "s", b), transactions=rows
+    )
+
+
+async def _close(server: EmbeddedServer, label: str) -> float:
+    async with opened(server, COPY) as database:
+        began = perf_counter()
+        closed = await close_period(database, system_clock, label, "bench")
+        seconds = perf_counter() - began
+    certificate = closed.period.certificate
+    assert not closed.replayed
+    assert certificate is not None
+    assert all(check.holds for check in certificate.checks)
+    return seconds
+
+
+async def _scan(server: EmbeddedServer) -> float:
+    engine = create_async_engine(make_url(server.superuser_dsn(COPY)), poolclass=NullPool)
+    async with engine.connect() as connection:
+        began = perf_counter()
+        for scan in SCANS:
+            (await connection.execute(text(scan))).all()
+        seconds = perf_counter() - began
+    await engine.dispose()
+    return seconds
