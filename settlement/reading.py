@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import Database
 from domain.periods import Clock, period_containing
-from domain.positions import LineKind
+from domain.positions import MONEY_LINES, LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
 from settlement.invariants import NAMES, Check
@@ -171,6 +171,9 @@ BUDGETS_SQL = text(
 
 
 NO_PERIOD_AFTER = 2**31 - 1
+
+MOVEMENTS_OF_LINE = {line: movement for movement, lines in MONEY_LINES.items() for line, _ in lines}
+"""Which movements a line sums: what "explain this line" looks for. Lines without movements have no entry."""
 
 """The kind of movement behind a statement line; the fixed fee, tax and adjustments have none."""
 

@@ -1,0 +1,55 @@
+"""The exact number of SQL statements of every operation: a new one must be wanted, and none may grow with a page."""
+
+from typing import Any
+
+import pytest
+
+from domain.database import Database
+from tests.api.graphql_shop import EARN, ENROLL, Caller, Shop, open_shop, purchase
+
+EARN_MANY = "mutation ($inputs: [EarnInput!]!) { earnMany(inputs: $inputs) { __typename } }"
+BURN = "mutation ($input: BurnInput!) { burn(input: $input) { __typename } }"
+REVERSE = "mutation ($input: ReverseInput!) { reverse(input: $input) { __typename } }"
+QUOTE = "query ($input: EarnInput!) { quoteEarn(input: $input) { __typename } }"
+BALANCE = 'query { member(by: { card: "card-1" }) { balance { available } } }'
+TRANSACTIONS = """query ($first: Int) { transactions(first: $first) { nodes {
+  id kind points partner { code } movements { kind points lots { points } } } } }"""
+
+AT = {"occurredAt": "2017-03-15T12:00:00Z"}
+BURN_INPUT = {"idempotencyKey": "b", "member": {"card": "card-1"}, "points": 10, "reference": "b", **AT}
+RETURN_INPUT = {"idempotencyKey": "r", "originalKey": "first", "amount": {"amount": "5.00", "currency": "EUR"}, **AT}
+
+COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "earn": (EARN, {"input": purchase("k")}, 13),
+    "earnMany of 2": (EARN_MANY, {"inputs": [purchase(f"m{n}") for n in range(2)]}, 13),
+    "earnMany of 100": (EARN_MANY, {"inputs": [purchase(f"m{n}") for n in range(100)]}, 13),
+    "earn, replayed": (EARN, {"input": purchase("first")}, 10),
+    "earn, refused": (EARN, {"input": purchase("k", storeCode="nowhere")}, 7),
+    "burn": (BURN, {"input": BURN_INPUT}, 13),
+    "reverse": (REVERSE, {"input": RETURN_INPUT}, 17),
+    "enrollMember": (ENROLL, {"input": {"idempotencyKey": "e", "card": "card-2"}}, 9),
+    "quoteEarn": (QUOTE, {"input": purchase("q")}, 7),
+    "member balance": (BALANCE, {}, 1),
+    "transactions, 1": (TRANSACTIONS, {"first": 1}, 4),
+    "transactions, 20": (TRANSACTIONS, {"first": 20}, 4),
+}
+
+
+async def warmed(shop: Shop) -> Caller:
+    """A till whose token, configuration, ids, period and budget window are known: what a running server knows."""
+    till = await shop.caller()
+    await till.enroll()
+    await till.earn("first")
+    for number in range(30):
+        await till.earn(f"more-{number}", amount={"amount": "1.00", "currency": "EUR"})
+    return till
+
+
+@pytest.mark.parametrize("name", list(COUNTS))
+async def test_statements_of(database: Database, name: str) -> None:
+    query, variables, count = COUNTS[name]
+    async with open_shop(database) as shop:
+        till = await warmed(shop)
+        with shop.statements() as seen:
+            await till.run(query, variables)
+        assert len(seen) == count, "\n".join(" ".join(statement.split())[:90] for statement in seen)
