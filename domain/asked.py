@@ -47,7 +47,9 @@ class Asked:
                 asked._add_original(command, configuration)
             else:
                 asked._add_member(command.member)
-                if configuration.partners[command.partner_id].reference_unique and is_reference(command.reference):
+                # A partner that this configuration does not know yet may stand in the next one: its check comes later.
+                partner = configuration.partners.get(command.partner_id)
+                if partner is not None and partner.reference_unique and is_reference(command.reference):
                     asked.references.add((command.partner_id, command.reference))
         return asked
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from domain.commands import Posted
+from domain.commands import Posted, StoreRef
 from domain.database import Database
 from domain.errors import ConfigurationError, RefusalCode
 from partners.apply import apply_coalition
@@ -15,7 +15,7 @@ from partners.coalition_file import parse_coalition
 from tests.domain.books import check_books
 from tests.domain.coalitions import Table, coalition, partner
 from tests.domain.gates import STEPS, gate_before, one_inside_the_other
-from tests.domain.tills import APRIL, MARCH, Till, till_on
+from tests.domain.tills import APRIL, MARCH, Till, by_reference, till_on
 from tests.factories import apply_toml, fixed_clock
 
 SHOPS = [f"shop-{number}" for number in range(len(STEPS))]
@@ -66,16 +66,24 @@ async def test_no_purchase_is_rated_by_rules_that_are_no_more(till: Till, monkey
 
 async def test_a_queue_notices_the_next_configuration_by_itself(till: Till) -> None:
     assert (await till.accept(till.purchase("k", "10.00", partner="shop-0"))).points == 10
+    assert till.queue._configuration.held == till.configuration
     changed = coalition(*(partner(shop) for shop in SHOPS), partner("new")).replace(
         'points_per_unit = "1"', 'points_per_unit = "1"\nto = 2017-03-15', 1
     )
     configuration = await apply_toml(till.database, changed)
     till.clock.forward(days=1)
-
-    assert (await till.accept(till.purchase("k2", "10.00", partner="shop-0"))).points == 0
-    assert till.queue._configuration.held == configuration
     till.configuration = configuration
-    assert (await till.accept(till.purchase("k3", "10.00", partner="new"))).points == 10
+
+    # First of all by a partner that it has never heard of, at a store and with a return by reference.
+    first, second = await till.accept_all(
+        [
+            till.purchase("k2", "10.00", partner="new", store=StoreRef(code="new-1")),
+            till.reversal("v", by_reference("k2", store=StoreRef(code="new-1")), partner="new"),
+        ]
+    )
+    assert (first.points, second.points) == (10, 10)
+    assert till.queue._configuration.held == configuration
+    assert (await till.accept(till.purchase("k3", "10.00", partner="shop-0"))).points == 0
 
 
 async def test_a_batch_over_the_border_is_booked_where_its_time_says(
