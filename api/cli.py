@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -290,6 +291,20 @@ def verify(as_json: JsonFlag = False) -> None:
             )
     if not report["holds"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    only: Annotated[list[str] | None, typer.Option("--only", help="A figure to measure; repeat it for more.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs, not how fast.")] = False,
+) -> None:
+    """Measure this version against its bars, in a checkout: prints a table and writes bench.json."""
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "tests" / "bench" / "command.py").is_file():
+        raise ConfigurationError("the benchmarks are no part of the installed package: run `make bench` in a checkout")
+    # The first of several packages called "tests" would be found otherwise.
+    sys.path.insert(0, str(checkout))
+    import_module("tests.bench.command").bench(only or (), quick=quick)
 
 
 @client_app.command(name="create")

@@ -239,7 +239,5 @@ async def _position_changes(connection: AsyncConnection) -> list[tuple[int, Cont
     return [
         (row.period_id, part)
         for row in await connection.execute(text(GROUPS_SQL))
-        for part in contributions(
-            MovementSums(MovementKind(row.kind), row.party_id, False, *map(int, row[3:]))
-        )
+        for part in contributions(MovementSums(MovementKind(row.kind), row.party_id, False, *map(int, row[3:])))
     ]

@@ -1,0 +1,73 @@
+"""That the benchmarks run at all; how fast anything is, no test asks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from graphql import parse, validate
+
+from api.graphql.schema import schema
+from domain.errors import ConfigurationError
+from tests.bench import baseline, command
+from tests.bench.documents import DOCUMENTS
+from tests.bench.figures import Side, in_turn, ratio_of
+
+
+def test_both_sides_answer_the_same_documents() -> None:
+    for document in DOCUMENTS.values():
+        for served in (schema, baseline.schema):
+            assert validate(served._schema, parse(document)) == []
+
+
+def test_sides_alternate_and_swap_who_is_first() -> None:
+    calls: list[str] = []
+
+    def side(name: str, figure: float) -> float:
+        calls.append(name)
+        return figure
+
+    a, b = in_turn(lambda number: side("a", 10.0 * (number + 1)), lambda _: side("b", 10.0))
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert (a, b) == ([10.0, 20.0, 30.0], [10.0, 10.0, 10.0])
+    assert ratio_of(Side("a", "s", a), Side("b", "s", b)).value == 2.0
+
+
+def test_the_report_has_the_ratio_both_sides_and_the_machine(tmp_path: Path) -> None:
+    report = tmp_path / "bench.json"
+    written = command.bench(["close_vs_scan"], report, quick=True)
+    assert json.loads(report.read_text(encoding="utf-8")) == written
+    assert isinstance(written["close_vs_scan"], float)
+    raw = written["raw"]
+    assert isinstance(raw, dict)
+    sides = raw["close_vs_scan"]["sides"]
+    assert [len(side["rounds"]) for side in sides] == [3, 3]
+    assert all(figure > 0 for side in sides for figure in side["rounds"])
+    assert raw["close_vs_scan"]["transactions"] == 20_000
+    machine = written["machine"]
+    assert isinstance(machine, dict)
+    assert machine.keys() >= {"processor", "cores", "memory", "load_average", "commit"}
+
+
+def test_a_key_that_is_none_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="rss_mb"):
+        command.bench(["speed"], tmp_path / "bench.json", quick=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_outside_a_checkout_the_command_says_so(tmp_path: Path) -> None:
+    for package in ("api", "domain"):
+        (tmp_path / package).symlink_to(Path(package).resolve())
+    code = f"""
+from pathlib import Path
+import api.cli
+api.cli.__file__ = {str(tmp_path / "api" / "cli.py")!r}
+Path.resolve = Path.absolute
+import sys
+sys.argv = ["coalition", "bench"]
+api.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make bench" in done.stderr
