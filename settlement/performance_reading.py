@@ -42,15 +42,13 @@ TOTALS_OF_PERIODS = f"""
                    CASE WHEN t.kind = 'EARN' THEN t.points ELSE 0 END,
                    CASE WHEN t.kind = 'EARN_REVERSAL' THEN -t.points ELSE 0 END,
                    CASE WHEN t.kind = 'BURN' THEN -t.points ELSE 0 END,
-                   CASE WHEN t.kind = 'BURN_REVERSAL' THEN t.points ELSE 0 END,
-                   CASE WHEN t.kind = 'EARN' AND t.party_id = t.partner_id
-                        THEN -t.issue_value_micro - t.service_fee_micro ELSE 0 END
+                   CASE WHEN t.kind = 'BURN_REVERSAL' THEN t.points ELSE 0 END, 0
               FROM transaction AS t
              WHERE t.period_id = {PERIODS} AND t.kind IN ('EARN', 'EARN_REVERSAL', 'BURN', 'BURN_REVERSAL')
              UNION ALL
             SELECT t.party_id, t.occurred_at, t.period_id, 0, 0, 0, 0, 0, 0, -t.issue_value_micro - t.service_fee_micro
               FROM transaction AS t
-             WHERE t.period_id = {PERIODS} AND t.kind = 'EARN' AND t.party_id NOT IN (0, t.partner_id)) AS fact
+             WHERE t.period_id = {PERIODS} AND t.kind = 'EARN' AND t.party_id <> 0) AS fact
      GROUP BY 1, 2, 3"""  # noqa: S608 (a constant)
 ACTIVITY_OF_PERIODS = f"""
     SELECT c.partner_id, CAST(c.occurred_at AT TIME ZONE CAST(:zone AS text) AS date) AS day, c.member_id, c.period_id,
