@@ -11,6 +11,7 @@ from time import perf_counter
 
 from api.clock import system_clock
 from api.embedded import DATABASE, SUPERUSER
+from tests.bench.documents import MEMBER_STRIDE
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
 from tests.bench.history import run_alone
 from tests.bench.shop import PARTNERS, a_shop, write_rows
@@ -65,7 +66,9 @@ def _rows(run: str, count: int, members: int, *, burn_every: int) -> Iterator[Se
     now = system_clock().isoformat()
     for number in range(count):
         key, partner = f"{run}-{number}", f"p{number % PARTNERS}"
-        what = (partner, "s1", "card", f"card-{number * 7919 % members}", now)
+        # The second term lets burns come to all members too, and not to every tenth again and again.
+        member = (number * MEMBER_STRIDE + number // burn_every) % members
+        what = (partner, "s1", "card", f"card-{member}", now)
         if number % burn_every == burn_every - 1:
             yield ("burn", key, *what, "", "", "1", key)
         else:

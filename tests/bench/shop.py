@@ -28,6 +28,7 @@ from tests.bench.figures import peak_mb
 from tests.tidy import ROOT
 
 PARTNERS = 20
+LOOK_SECONDS = 0.05
 SCOPES = ("members:read", "points:earn")
 PROGRAMME = """
 [programme]
@@ -103,11 +104,18 @@ class Shop:
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
-            peak = 0.0
-            # Its figure ends with the process, so it is read until then.
-            while process.poll() is None:
-                peak = max(peak, _peak_while_alive(process))
-                asyncio.run(asyncio.sleep(0.05))
+            peak, running = 0.0, True
+            try:
+                # Its figure ends with the process, so it is read until then.
+                while running:
+                    try:
+                        process.wait(LOOK_SECONDS)
+                        running = False
+                    except subprocess.TimeoutExpired:
+                        peak = max(peak, _peak_while_alive(process))
+            finally:
+                process.kill()
+                process.wait()
             said.seek(0)
             text = said.read()
         if process.returncode:
@@ -153,7 +161,9 @@ def a_database() -> Iterator[tuple[Coalition, embedded.EmbeddedServer]]:
 async def _set_up(coalition: Coalition) -> list[tuple[str, str]]:
     settings = load_settings(coalition.environment)
     async with open_runtime(settings) as runtime:
-        parsed = parse_coalition(coalition_toml(first_of_last_month()))
+        last = first_of_last_month()
+        # A year of purchases is imported too.
+        parsed = parse_coalition(coalition_toml(last.replace(year=last.year - 1)))
         await apply_coalition(runtime.database, parsed, clock=runtime.clock)
         made = [
             await create_client(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from api.clock import system_clock
 from tests.api.processes import Server
-from tests.bench.documents import Load
+from tests.bench.documents import MEMBER_STRIDE, Load
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, peak_mb, ratio_of
 from tests.bench.load import Measured, generate
 from tests.bench.shop import PARTNERS, Shop, a_shop, the_baseline, write_rows
@@ -106,7 +106,7 @@ def rows_of_year(size: WebSize) -> Iterator[Sequence[object]]:
     step = timedelta(days=YEAR_DAYS) / size.rows_of_year
     for number in range(size.rows_of_year):
         at = end - step * (size.rows_of_year - number)
-        member = f"card-{number * 7919 % size.members}"
+        member = f"card-{number * MEMBER_STRIDE % size.members}"
         yield (
             "earn", f"year-{number}", f"p{number % PARTNERS}", "s1", "card", member, at.isoformat(),
             f"{10 + number % 90}.50", "EUR", "", f"year-{number}",
