@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import text
 
 from domain import queue as queue_module
 from domain.queue import PostingQueue
@@ -27,8 +28,14 @@ STEPS = (
 )
 """What a batch calls, in about the order of DESIGN.md, "Group commit"; a gate stands before each."""
 
-PATIENCE_SECONDS = 0.08
-"""How long a gate stays shut for others who may be waiting for the very locks of whom it stops."""
+SOMEBODY_WAITS_SQL = text(
+    """
+    SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+                    WHERE NOT l.granted AND a.datname = current_database())
+    """
+)
+LOOKS_MAX = 1_000
+LOOK_EVERY_SECONDS = 0.01
 
 Step = Callable[..., Awaitable[Any]]
 
@@ -76,6 +83,18 @@ class Meeting(NamedTuple):
     was_stopped: bool
 
 
+async def until_done_or_waiting(queue: PostingQueue, task: asyncio.Future[Any]) -> None:
+    """Returns when the task is done, or when it waits for a lock (of whom the gate stops, who else would hold one)."""
+    for _ in range(LOOKS_MAX):
+        done, _ = await asyncio.wait([task], timeout=LOOK_EVERY_SECONDS)
+        if done:
+            return
+        async with queue._database.posting() as connection:
+            if (await connection.execute(SOMEBODY_WAITS_SQL)).scalar_one():
+                return
+    raise AssertionError("neither done nor waiting")
+
+
 async def one_inside_the_other(
     monkeypatch: pytest.MonkeyPatch, step: str, queue: PostingQueue, held: Awaitable[Any], meanwhile: Awaitable[Any]
 ) -> Meeting:
@@ -87,6 +106,6 @@ async def one_inside_the_other(
         await asyncio.wait([first, reached], return_when=asyncio.FIRST_COMPLETED)
         reached.cancel()
         second = asyncio.ensure_future(meanwhile)
-        await asyncio.wait([second], timeout=PATIENCE_SECONDS)
+        await until_done_or_waiting(queue, second)
         gate.open()
         return Meeting(await first, await second, gate.reached.is_set())

@@ -23,6 +23,7 @@ from domain.queue import TRIES_MAX, _Trouble
 from domain.writing import write_batch
 from tests.domain.books import check_books, contents
 from tests.domain.conftest import TWO_PARTNERS
+from tests.domain.gates import gate_before
 from tests.domain.tills import Till, codes, till_on
 
 Disturb = Callable[[AsyncConnection, Batch], Awaitable[object]]
@@ -234,14 +235,16 @@ async def test_a_lock_that_is_never_released_refuses_and_changes_nothing(
     assert (await impatient.accept(impatient.purchase("k", "1.00"))).replayed is False
 
 
-async def test_a_deadlock_is_survived(impatient: Till, somebody: AsyncEngine) -> None:
+async def test_a_deadlock_is_survived(impatient: Till, somebody: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     await impatient.accept(impatient.purchase("before", "50.00"))
     async with somebody.begin() as holder:
         # The other way round: account first, then budget; and it is not the one to give way.
         await holder.execute(text("SET LOCAL deadlock_timeout = '10s'"))
         await holder.execute(text("SELECT FROM account FOR UPDATE"))
-        waiting = asyncio.ensure_future(impatient.queue.post(impatient.purchase("k", "100.00")))
-        await asyncio.sleep(0.02)
+        with gate_before(monkeypatch, "lock_accounts", impatient.queue) as gate:
+            waiting = asyncio.ensure_future(impatient.queue.post(impatient.purchase("k", "100.00")))
+            await gate.reached.wait()
+        # The batch holds the budget by now, and asks for the account.
         await asyncio.wait_for(holder.execute(text("SELECT FROM budget FOR UPDATE")), timeout=5)
         assert not waiting.done()
     posted = await waiting

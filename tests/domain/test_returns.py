@@ -185,6 +185,11 @@ def test_a_line_that_was_not_bought_so_is_refused(asked: RatedLine) -> None:
     assert (refused.value.code, refused.value.field) == (RefusalCode.EXCEEDS_ORIGINAL, "lines.1")
 
 
+def test_a_line_without_names_names_no_named_line_even_where_there_is_but_one() -> None:
+    with pytest.raises(Refused):
+        match_returned_lines(BOUGHT[:1], Returned(), [back(None, None, 1_000, 150)])
+
+
 def test_one_return_may_name_a_line_twice_but_not_more_than_is_kept() -> None:
     half = back("milk", "dairy", 1_500, 225)
 
