@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
+import typer.completion
 from rich.console import Console
 
 from api.settings import TABLE, Settings, load_settings
@@ -24,6 +25,7 @@ app = typer.Typer(
     name="coalition",
     help="A coalition loyalty platform: earn at any partner, burn at any other, settle at month end.",
     no_args_is_help=True,
+    add_completion=False,  # its options guess the shell and ignore the one that is named; ours are below
     pretty_exceptions_enable=False,
     epilog="Environment: " + "  ".join(f"{s.name} ({s.meaning}; default {s.default or 'none'})" for s in TABLE),
 )
@@ -34,6 +36,7 @@ app.add_typer(client_app, name="client")
 app.add_typer(export_app, name="export")
 app.add_typer(schema_app, name="schema")
 
+Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DATE = "%Y-%m-%d"
 screen = Console(stderr=True)
@@ -41,6 +44,7 @@ screen = Console(stderr=True)
 
 def main() -> None:
     """Entry point: what a person can put right ends with one clear line and exit status 1."""
+    typer.completion.completion_init()
     try:
         app()
     except (ConfigurationError, InputFileError, Refused) as error:
@@ -55,6 +59,30 @@ def main() -> None:
             f"coalition: internal error, {type(error).__qualname__}: the line above says where", style="bold red"
         )
         sys.exit(1)
+
+
+@app.callback()
+def with_completion(
+    _install: Annotated[
+        Shell | None,
+        typer.Option(
+            "--install-completion",
+            callback=typer.completion.install_callback,
+            expose_value=False,
+            help="Install completion for that shell.",
+        ),
+    ] = None,
+    _show: Annotated[
+        Shell | None,
+        typer.Option(
+            "--show-completion",
+            callback=typer.completion.show_callback,
+            expose_value=False,
+            help="Print the completion script of that shell.",
+        ),
+    ] = None,
+) -> None:
+    """Takes the options that end at once; the commands follow."""
 
 
 def run(work: "Callable[[Runtime], Awaitable[Result]]") -> Result:

@@ -61,9 +61,7 @@ class Coalition:
 
     def serve(self) -> "Server":
         """Starts a server and waits until it is ready."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = {**self.environment, "COALITION_PORT": str(port)}
         log_file = self.folder / f"serve-{port}.log"
         with log_file.open("wb") as log:
@@ -127,6 +125,14 @@ class Server:
         """Ends the process without a word, as kill -9 does."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _pause() -> None:

@@ -4,10 +4,16 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Awaitable, Callable
 
+import httpx2
 import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.api.processes import Coalition, Load, Server, a_coalition
+from api import embedded
+from domain.database import POSTING_ROLE
+from tests.api.processes import Coalition, Load, Server, a_coalition, purchase
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +107,59 @@ def test_server_told_to_stop_answers_what_has_arrived() -> None:
         load.url, load.token = again.url, again.token(client)
         asyncio.run(load.repeat_all())
         check_ledger(coalition, again, load.token, [load])
+
+
+WAITING_SQL = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+
+async def stop_with_a_purchase_in_flight(coalition: Coalition, server: Server, load: Load) -> None:
+    """Holds the member's account until the server was told to stop and takes no more connections."""
+    database = await asyncio.to_thread(embedded.start, coalition.data_dir)
+    engine = create_async_engine(make_url(database.dsn(POSTING_ROLE)))
+    async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
+        async with engine.begin() as holder, engine.connect() as watching:
+            await holder.execute(text("SELECT FROM account FOR UPDATE"))
+            load.sent["in-flight"] = purchase("in-flight")
+            answer = asyncio.create_task(load.post(http, "in-flight"))
+
+            async def posting_waits() -> bool:
+                return bool((await watching.execute(WAITING_SQL)).scalar())
+
+            await until(posting_waits)
+            server.process.send_signal(signal.SIGTERM)
+            await until(lambda: refuses_connections(server))
+            assert not answer.done()
+        await answer
+    await engine.dispose()
+    await asyncio.to_thread(database.close)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Waits for something that must come soon."""
+    for _ in range(500):
+        if await holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("waited for nothing")
+
+
+async def refuses_connections(server: Server) -> bool:
+    """Whether the server lets nobody in any more."""
+    url = httpx2.URL(server.url)
+    try:
+        _, writer = await asyncio.open_connection(url.host, url.port)
+    except ConnectionError:
+        return True
+    writer.close()
+    return False
+
+
+def test_a_purchase_in_flight_is_answered_before_the_server_stops() -> None:
+    with a_coalition() as coalition:
+        client, server, token = opened(coalition)
+        load = Load(server.url, token, "a")
+        asyncio.run(stop_with_a_purchase_in_flight(coalition, server, load))
+        assert load.acknowledged.keys() == {"in-flight"}
+        assert server.process.wait(30) == 0
+        again = coalition.serve()
+        check_ledger(coalition, again, again.token(client), [load])
