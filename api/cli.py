@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 import typer.completion
 from rich.console import Console
+from typer._completion_classes import completion_init
 
 from api.settings import TABLE, Settings, load_settings
 from domain.errors import ConfigurationError, InputFileError, Refused
@@ -44,7 +45,7 @@ screen = Console(stderr=True)
 
 def main() -> None:
     """Entry point: what a person can put right ends with one clear line and exit status 1."""
-    typer.completion.completion_init()
+    completion_init()  # Typer calls it only where its own completion options are on
     try:
         app()
     except (ConfigurationError, InputFileError, Refused) as error:
@@ -267,6 +268,7 @@ def demo(
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep the year 2017 of the data.")] = False,
     serve_after: Annotated[bool, typer.Option("--serve", help="Serve when loaded.")] = False,
     if_empty: Annotated[bool, typer.Option("--if-empty", help="Load only where there is no programme.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Load the demo coalition: real purchases through the real posting path, ended months closed but the last."""
     from api.importing import load_demo
@@ -276,7 +278,9 @@ def demo(
 
     async def work(runtime: "Runtime") -> None:
         if await runtime.configuration.current() is None or not if_empty:
-            await load_demo(runtime, months, screen, as_is=as_is)
+            summary = await load_demo(runtime, months, screen, as_is=as_is)
+            if as_json:
+                print_json(summary.as_json())
         if serve_after:
             await serve_app(runtime, settings, lambda: say_where(settings))
 

@@ -120,8 +120,10 @@ def progress_bar(screen: Console) -> Progress:
     )
 
 
-async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bool) -> None:
+async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bool) -> Summary:
     """Applies the demo coalition, posts its purchases, and closes every ended month loaded but the most recent.
+
+    Answers what was posted.
 
     Raises LedgerFault when a row is refused: the demo's rows are ours.
     """
@@ -146,6 +148,7 @@ async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bo
         raise LedgerFault(f"{len(refused)} rows of the demo were refused, first {refused[0]}")
     screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False, soft_wrap=True)
     await _close_ended(runtime, screen)
+    return summary
 
 
 async def _close_ended(runtime: Runtime, screen: Console) -> None:
