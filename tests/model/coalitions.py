@@ -6,6 +6,7 @@ HARBOUR = COALITION_TOML.replace("expiry_months = 24", "expiry_months = 1").repl
     "max_backdate_days = 30", "max_backdate_days = 75"
 )
 
+# Odd points at these prices are half a cent or half a micro-unit: ties, which are rounded to the even neighbour.
 TIGHT = """
 [programme]
 name = "Tight Coalition"
@@ -30,7 +31,7 @@ reimbursement = "0.009007"
 breakage_share = "0.50"
 fixed_fee = "50.01"
 [[partner.terms]]
-from = 2017-03-20
+from = 2017-03-02
 issue_price = "0.012347"
 service_fee = "0.001000"
 reimbursement = "0.008999"
@@ -59,8 +60,8 @@ category = "fuel station"
 stores = []
 [[partner.terms]]
 from = 2017-01-01
-issue_price = "0.010500"
-service_fee = "0.001200"
+issue_price = "0.015000"
+service_fee = "0.005000"
 reimbursement = "0.009200"
 breakage_share = "0.333333"
 fixed_fee = "30.00"
@@ -97,6 +98,7 @@ from = 2017-01-01
 every = "month"
 limit = "5.00"
 on_limit = "DECLINE"
+after_period = "USE_OR_LOSE"
 [[partner.earn_rule]]
 code = "base"
 from = 2017-01-01

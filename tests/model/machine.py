@@ -1,6 +1,7 @@
 """The machine: draws what tills and the operator do, and asks the product and the auditor alike."""
 
 import asyncio
+import sys
 import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,7 +40,7 @@ from tests.model.auditor import Auditor
 from tests.model.books import books_of_auditor, books_of_product, documents_of_product
 from tests.model.coalitions import COALITIONS, PARTNERS
 
-START = datetime(2017, 3, 6, 9, tzinfo=UTC)
+START = datetime(2017, 2, 20, 9, tzinfo=UTC)
 CARDS = ("ada", "ben", "cyd")
 VERIFY_EVERY = 10
 _numbers = count()
@@ -47,7 +48,10 @@ _numbers = count()
 cards = st.sampled_from(CARDS)
 partners = st.sampled_from(PARTNERS)
 amounts_minor = st.one_of(st.integers(0, 40_000), st.integers(1, 300).map(lambda units: units * 100))
-ages = st.one_of(st.just(timedelta(0)), st.integers(0, 80 * 24).map(lambda hours: timedelta(hours=hours)))
+ages = st.one_of(
+    st.just(timedelta(0)),
+    *(st.integers(0, days * 24).map(lambda hours: timedelta(hours=hours)) for days in (1, 25, 80)),
+)
 lines_minor = st.lists(
     st.tuples(st.sampled_from(("food", "tobacco", None)), st.integers(1, 3), st.integers(0, 15_000)),
     min_size=1,
@@ -74,8 +78,11 @@ class Machine(RuleBasedStateMachine):
         self.asked: list[dict[str, Any]] = []
         self.database: Database | None = None
 
-    @initialize(name=st.sampled_from(tuple(COALITIONS)))
-    def open(self, name: str) -> None:
+    @initialize(
+        name=st.sampled_from(tuple(COALITIONS)),
+        baskets=st.lists(st.tuples(partners, st.sampled_from(CARDS[:2]), amounts_minor, ages), min_size=3, max_size=8),
+    )
+    def open(self, name: str, baskets: list[tuple[str, str, int, timedelta]]) -> None:
         self.database_name = f"coalition_model_{next(_numbers)}_{self.templates[name]}"
         create = f"CREATE DATABASE {self.database_name} TEMPLATE {self.templates[name]} STRATEGY file_copy"
         self.runner.run(run_as_superuser(self.server, create))
@@ -85,6 +92,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self._start())
         self.enroll("ada", "grocer")
         self.enroll("ben", "fuel")
+        self.earn_many(baskets, [], twice=False)
 
     async def _start(self) -> None:
         assert self.database is not None
@@ -103,7 +111,9 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.database is not None:
             try:
-                self.verified()
+                if sys.exc_info()[0] is None:  # else the failure of a step is the news
+                    self.close_all()
+                    self.verified()
             finally:
                 self.runner.run(self._stop())
         self.runner.close()
@@ -159,24 +169,25 @@ class Machine(RuleBasedStateMachine):
     def burn_too_much(self, partner: str, card: str, more: int) -> None:
         self.send([self.spend(partner, card, 1, more=more)])
 
-    @precondition(lambda self: self.asked)
+    @precondition(lambda self: self.accepted)
     @rule(back=recent, part=parts, age=ages, history=st.booleans())
     def reverse_part(self, back: int, part: int, age: timedelta, *, history: bool) -> None:
         """By amount or by points; with 1, as much as the original had, which is too much the second time."""
-        original = self.asked[-1 - back % len(self.asked)]
-        is_earn = original["kind"] == "earn"
-        ask = (
-            {"amount_minor": -(-original["amount_minor"] // part)}
-            if is_earn
-            else {"points": original["points"] // part}
-        )
-        if is_earn or ask["points"]:
-            self.send([self.reversal(original, age, **ask)], history=history)
+        original = self.accepted[-1 - back % len(self.accepted)]
+        self.send([self.part_of(original, part, age)], history=history)
 
-    @precondition(lambda self: any(one.get("lines") for one in self.asked))
+    @precondition(lambda self: self.accepted)
+    @rule(back=recent, card=cards, partner=partners, part=parts, refund=parts, two=st.tuples(parts, parts))
+    def reverse_many(self, back: int, card: str, partner: str, part: int, refund: int, two: tuple[int, int]) -> None:
+        """In one batch: a burn, some of it refunded, and a purchase or burn reversed twice, its points spent or not."""
+        original, burn = self.accepted[-1 - back % len(self.accepted)], self.spend(partner, card, part)
+        reversals = [self.part_of(burn, refund), *(self.part_of(original, one) for one in two)]
+        self.send([burn, *reversals])
+
+    @precondition(lambda self: any(one.get("lines") for one in self.accepted))
     @rule(back=recent, part=parts, quantities=st.lists(st.integers(0, 2), min_size=1, max_size=3))
     def reverse_lines(self, back: int, part: int, quantities: list[int]) -> None:
-        with_lines = [one for one in self.asked if one.get("lines")]
+        with_lines = [one for one in self.accepted if one.get("lines")]
         original = with_lines[-1 - back % len(with_lines)]
         lines = tuple(
             (sku, category, quantity, minor // part)
@@ -207,6 +218,14 @@ class Machine(RuleBasedStateMachine):
     def wait(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
 
+    @rule(card=cards, partner=partners, amount_minor=amounts_minor, part=parts)
+    def wait_for_expiry(self, card: str, partner: str, amount_minor: int, part: int) -> None:
+        """The next lot of the member goes past, and the next burn finds it so."""
+        ends = [lot["until"] for lot in self.auditor.lots if lot["card"] == card and lot["left"]]
+        self.now = max(self.now, min(ends, default=self.now))
+        self.send([self.purchase(partner, card, amount_minor, None, timedelta(0))])
+        self.send([self.spend(partner, card, part)])
+
     @rule(ahead=st.sampled_from((0, 0, 0, 1, -1)))
     def close(self, ahead: int) -> None:
         """The next period, the one after it, or the one before again."""
@@ -217,6 +236,13 @@ class Machine(RuleBasedStateMachine):
         answer = self.runner.run(self._close(label))
         assert answer == (expected, expected is None and ahead == -1), label
 
+    def close_all(self) -> None:
+        """Every period that something was booked in, the last one too."""
+        self.now += timedelta(days=31)
+        while self.auditor.next_to_close < self.auditor.period(self.now):
+            self.close(0)
+        self.books_agree()
+
     async def _close(self, label: str) -> tuple[str | None, bool]:
         """The refusal's code, and whether the period was found closed."""
         try:
@@ -226,6 +252,11 @@ class Machine(RuleBasedStateMachine):
         return None, closed.replayed
 
     # ------------------------------------------------------------ what must agree
+
+    @property
+    def accepted(self) -> list[dict[str, Any]]:
+        """Purchases and burns that were not refused."""
+        return [one for one in self.asked if (one["partner"], one["key"]) in self.auditor.done]
 
     @property
     def open_database(self) -> Database:
@@ -269,6 +300,11 @@ class Machine(RuleBasedStateMachine):
         points = max(self.auditor.balance(card, self.now) // part + more, 1)
         return {"kind": "burn", "partner": partner, "key": key, "reference": key, "card": card,
                 "points": points, "at": self.now - age}  # fmt: skip
+
+    def part_of(self, original: dict[str, Any], part: int, age: timedelta = timedelta(0)) -> dict[str, Any]:
+        """A reversal of a part of the original, rounded up."""
+        name = "amount_minor" if original["kind"] == "earn" else "points"
+        return self.reversal(original, age, **{name: -(-original[name] // part)})
 
     def reversal(self, original: dict[str, Any], age: timedelta, **ask: Any) -> dict[str, Any]:
         by = {"amount_minor": None, "lines": None, "points": None} | ask
