@@ -17,7 +17,7 @@ from api.runtime import Runtime
 from domain.errors import InputFileError
 from domain.periods import local_midnight
 from domain.terms import Programme
-from domain.values import OPERATOR_ID, decimal_from_micro, decimal_from_minor
+from domain.values import OPERATOR_CODE, OPERATOR_ID, decimal_from_micro, decimal_from_minor
 
 HEADER = (
     "command", "id", "kind", "partner", "funder", "store", "account", "reference", "idempotency_key", "occurred_at",
@@ -26,7 +26,6 @@ HEADER = (
 )  # fmt: skip
 
 STANDARD_OUTPUT = "-"
-OPERATOR = "operator"
 PAGE_COMMANDS = 5_000
 COMMANDS_MAX = 50_000_000
 YEARS = range(1900, 9999)
@@ -113,7 +112,7 @@ async def export_transactions(
 async def _pages(connection: AsyncConnection, span: dict[str, datetime]) -> AsyncIterator[list[Row[Any]]]:
     after = -1
     while True:
-        parameters = {**span, "after": after, "commands": PAGE_COMMANDS, "operator": OPERATOR}
+        parameters = {**span, "after": after, "commands": PAGE_COMMANDS, "operator": OPERATOR_CODE}
         page = list(await connection.execute(PAGE_SQL, parameters))
         if not page:
             return

@@ -11,6 +11,9 @@ from domain.errors import RefusalCode, Refused
 OPERATOR_ID = 0
 """The operator where a partner, funder or party id stands."""
 
+OPERATOR_CODE = "operator"
+"""How the operator is called where partners are called by their codes; no partner may have it."""
+
 NO_STORE_ID = 0
 """The store of a command that named none."""
 

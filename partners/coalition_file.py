@@ -22,7 +22,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from domain.awards import OnLimit
 from domain.errors import ConfigurationError
-from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, POINTS_MAX
+from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.toml_section import Section
 
 PRICE_MAX_MICRO = 1000 * MICRO_PER_UNIT
@@ -212,6 +212,8 @@ def _partner(
         "code", "name", "category", "state", "reference_unique", "stores", "terms", "budget", "earn_rule",
     )  # fmt: skip
     section = Section(table, where, known, problems)
+    if code == OPERATOR_CODE:
+        section.refuse(f'code "{OPERATOR_CODE}" means the operator wherever partners are listed: take another')
     partner = PartnerSection(
         code=section.text("code", form=CODE, hint=CODE_HINT),
         name=section.text("name"),

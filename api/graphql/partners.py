@@ -21,7 +21,7 @@ from api.graphql.money import (
 from domain import reading, terms
 from domain.commands import BudgetView
 from domain.periods import local_date, period_containing
-from domain.values import OPERATOR_ID
+from domain.values import OPERATOR_CODE, OPERATOR_ID
 
 
 class PartnerState(StrEnum):
@@ -117,7 +117,7 @@ class Partner(Node):
 
 
 OPERATOR = Partner(
-    partner_id=OPERATOR_ID, code="operator", name="Operator", category="operator", state=PartnerState.ACTIVE
+    partner_id=OPERATOR_ID, code=OPERATOR_CODE, name="Operator", category="operator", state=PartnerState.ACTIVE
 )
 """The operator where a funder or party is shown."""
 

@@ -231,6 +231,11 @@ points_per_unit = "1.5"
             'partner "grocer": state = "CLOSED" must be one of ACTIVE, SUSPENDED',
         ),
         (
+            'code = "grocer"',
+            'code = "operator"',
+            'partner "operator": code "operator" means the operator wherever partners are listed: take another',
+        ),
+        (
             'name = "Harvest Market"',
             'name = "Harvest Market"\nreference_unique = "no"',
             'partner "grocer": reference_unique must be true or false, without quotes',
