@@ -205,6 +205,8 @@ def the_baseline() -> Iterator[int]:
                 break
             except httpx2.TransportError:
                 asyncio.run(asyncio.sleep(0.1))
+        else:
+            raise RuntimeError("the baseline does not answer")
         yield port
     finally:
         process.terminate()

@@ -13,6 +13,7 @@ from tests.bench.shop import PARTNERS, Shop, a_shop, the_baseline, write_rows
 
 CONNECTIONS = 64
 YEAR_DAYS = 365
+LOG_CHARACTERS = 5_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,11 @@ def peak_or_none(server: Server) -> float | None:
 def _loaded(shop: Shop, server: Server, operation: str, run: str, size: WebSize) -> Measured:
     # Fresh ones each round: a token lives for fifteen minutes.
     tokens = shop.tokens(server)
-    return generate(_load(int(server.url.rpartition(":")[2]), operation, run, size, tokens))
+    try:
+        return generate(_load(int(server.url.rpartition(":")[2]), operation, run, size, tokens))
+    except RuntimeError as error:
+        said = server.log.read_text(encoding="utf-8")[-LOG_CHARACTERS:]
+        raise RuntimeError(f"{error}\nThe server ({server.process.poll()=}) said: {said}") from error
 
 
 def _load(port: int, operation: str, run: str, size: WebSize, tokens: Sequence[str]) -> Load:
