@@ -220,11 +220,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(card=cards, partner=partners, amount_minor=amounts_minor, part=parts)
     def wait_for_expiry(self, card: str, partner: str, amount_minor: int, part: int) -> None:
-        """The next lot of the member goes past, and the next burn finds it so."""
+        """The next lot of the member goes past: a refund into it, and the next burn, find it so."""
+        burn = self.spend(partner, card, 3)
+        self.send([burn])
         ends = [lot["until"] for lot in self.auditor.lots if lot["card"] == card and lot["left"]]
         self.now = max(self.now, min(ends, default=self.now))
+        self.send([self.part_of(burn, part)])
         self.send([self.purchase(partner, card, amount_minor, None, timedelta(0))])
         self.send([self.spend(partner, card, part)])
+
+    @rule(days=st.integers(31, 40))
+    def month_end(self, days: int) -> None:
+        """The next period ends, if it did not, and is closed."""
+        begins = datetime.fromisoformat(f"{self.auditor.next_to_close}-01T09:00:00+00:00")
+        self.now = max(self.now, begins + timedelta(days=days))
+        self.close(0)
 
     @rule(ahead=st.sampled_from((0, 0, 0, 1, -1)))
     def close(self, ahead: int) -> None:
