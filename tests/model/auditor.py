@@ -68,6 +68,10 @@ class Auditor:
             raise No("TERMS_MISSING")
         return dict(found[-1])
 
+    def _plan(self, partner: str, period: str) -> dict[str, Any] | None:
+        plan: dict[str, Any] = self.partners[partner]["budget"][0]
+        return plan if f"{plan['from']:%Y-%m}" <= period else None
+
     # ------------------------------------------------------------ what tills ask
 
     def enroll(self, card: str, now: datetime) -> bool:
@@ -127,7 +131,8 @@ class Auditor:
 
     def _receipt(self, record: dict[str, Any], then: datetime, period: str, *, replayed: bool) -> dict[str, Any]:
         first = record["original"] or record
-        window = (record["command"]["partner"], period) if first["command"]["kind"] == "earn" else None
+        window = (record["command"]["partner"], period)
+        draws = first["command"]["kind"] == "earn" and self._plan(*window) is not None
         return {
             "points": record["points"],
             "awards": [(award["rule"]["code"], award["funder"], award["asked"], award["granted"])
@@ -135,7 +140,7 @@ class Auditor:
             "declined": record["declined"],
             "shortfall": record["shortfall"],
             "balance": self.balance(record["card"], then),
-            "consumed": self.consumed[window] if window else None,
+            "consumed": self.consumed[window] if draws else None,
             "period": record["period"],
             "replayed": replayed,
         }  # fmt: skip
@@ -289,8 +294,8 @@ class Auditor:
         for lot, part in parts:
             money = {"EARN_REVERSAL": part * award["price"], "SERVICE_FEE_REFUND": part * fee}
             self._book(period, award["funder"], -part, -part * lot["price"], money, prior=prior)
-        lapses = self.partners[partner]["budget"][0].get("after_period") == "USE_OR_LOSE"
-        lapses = lapses and original["period"] != period
+        plan = self._plan(partner, period)
+        lapses = plan is None or (plan.get("after_period") == "USE_OR_LOSE" and original["period"] != period)
         if award["funder"] != OPERATOR and not lapses:
             self.consumed[partner, period] -= taken * (award["price"] + fee)
 

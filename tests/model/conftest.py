@@ -13,6 +13,8 @@ from tests.conftest import run_as_superuser
 from tests.factories import apply_toml
 from tests.model.coalitions import COALITIONS
 
+pytest.register_assert_rewrite("tests.model.machine")  # so that a failure shows both sides' books
+
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 settings.register_profile(
