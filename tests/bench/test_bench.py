@@ -6,19 +6,24 @@ import sys
 from pathlib import Path
 
 import pytest
-from graphql import parse, validate
+from graphql import OperationDefinitionNode, get_variable_values, parse, validate
 
 from api.graphql.schema import schema
 from domain.errors import ConfigurationError
 from tests.bench import baseline, command
-from tests.bench.documents import DOCUMENTS
+from tests.bench.documents import DOCUMENTS, Load, variables
 from tests.bench.figures import Side, in_turn, ratio_of
 
 
 def test_both_sides_answer_the_same_documents() -> None:
-    for document in DOCUMENTS.values():
+    for operation, document in DOCUMENTS.items():
+        parsed = parse(document)
+        load = Load(1, operation, "run", 1, 0, 1, 1, "2017-03-14T17:05:00+01:00", [])
+        (asked,) = [node for node in parsed.definitions if isinstance(node, OperationDefinitionNode)]
         for served in (schema, baseline.schema):
-            assert validate(served._schema, parse(document)) == []
+            assert validate(served._schema, parsed) == []
+            given = get_variable_values(served._schema, asked.variable_definitions or (), variables(load, 0))
+            assert not isinstance(given, list), given
 
 
 def test_sides_alternate_and_swap_who_is_first() -> None:
