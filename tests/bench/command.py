@@ -19,6 +19,7 @@ from tests.bench import bulk, growth, settling, web
 from tests.bench.figures import Result, machine
 
 REPORT = Path("bench.json")
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def bench(only: Sequence[str], report: Path = REPORT, *, quick: bool) -> dict[st
     if unknown:
         raise ConfigurationError(f"no benchmark is called {unknown[0]!r}: there are {', '.join(KEYS)}")
     # Everything that was started is stopped on the way out, of Ctrl-C and of a polite kill alike.
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.signal(number, _leave) for number in STOPS}
     results: dict[str, Result] = {}
     written: dict[str, object] = {}
     facts = machine()
@@ -78,12 +79,16 @@ def bench(only: Sequence[str], report: Path = REPORT, *, quick: bool) -> dict[st
             }
             report.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     Console().print(_table(results))
     return written
 
 
 def _leave(number: int, _: FrameType | None) -> None:
+    # A second one would cut the cleaning up short, and leave gigabytes behind.
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
