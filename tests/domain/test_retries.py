@@ -341,5 +341,7 @@ async def test_a_batch_that_runs_out_of_ids_fetches_more(till: Till, monkeypatch
         return range(last, last + 10)
 
     monkeypatch.setattr(queue_module, "next_id_block", a_few)
+    written = disturb_writing(monkeypatch)
     posted = await till.accept_all([till.purchase(f"k{number}", "1.00") for number in range(60)])
     assert posted[-1].balance.available == 60
+    assert written == [60]
