@@ -341,7 +341,8 @@ class Auditor:
             raise No("EARLIER_PERIOD_OPEN")
         following = (date.fromisoformat(f"{label}-01") + timedelta(days=31)).replace(day=1)
         for partner in self.partners:
-            if fee := micro(self._terms(partner, following - timedelta(days=1))["fixed_fee"]):
+            due = [micro(one["fixed_fee"]) for one in self.partners[partner]["terms"] if one["from"] < following]
+            if fee := (due or [0])[-1]:
                 self.positions[label, partner, "FIXED_FEE"] = [1, 0, -fee, 0]
         lines = {key[1:]: [*sums, round(Fraction(sums[2], 10**4))] for key, sums in self.positions.items()
                  if key[0] == label and key[1] != OPERATOR}  # fmt: skip

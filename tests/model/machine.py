@@ -243,8 +243,8 @@ class Machine(RuleBasedStateMachine):
         ordinal = year * 12 + month - 1 + ahead
         label = f"{ordinal // 12:04d}-{ordinal % 12 + 1:02d}"
         expected = self.auditor.close(label, self.now)
-        answer = self.runner.run(self._close(label))
-        assert answer == (expected, expected is None and ahead == -1), label
+        code, message, replayed = self.runner.run(self._close(label))
+        assert (code, replayed) == (expected, expected is None and ahead == -1), (label, message)
 
     def close_all(self) -> None:
         """Every period that something was booked in, the last one too."""
@@ -253,13 +253,13 @@ class Machine(RuleBasedStateMachine):
             self.close(0)
         self.books_agree()
 
-    async def _close(self, label: str) -> tuple[str | None, bool]:
-        """The refusal's code, and whether the period was found closed."""
+    async def _close(self, label: str) -> tuple[str | None, str, bool]:
+        """The refusal's code and message, and whether the period was found closed."""
         try:
             closed = await close_period(self.open_database, self.clock, label, f"close-{label}")
         except Refused as refused:
-            return str(refused.code), False
-        return None, closed.replayed
+            return str(refused.code), refused.message, False
+        return None, "", closed.replayed
 
     # ------------------------------------------------------------ what must agree
 
