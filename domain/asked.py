@@ -26,7 +26,7 @@ class Asked:
     """Of every command: what was posted under them is a replay or a conflict."""
 
     references: set[tuple[int, str]] = field(default_factory=set)
-    """Of purchases and burns of partners whose references must be unique."""
+    """Of purchases and burns, to be looked up among those that must be unique."""
 
     original_ids: set[int] = field(default_factory=set)
     original_keys: set[tuple[int, str]] = field(default_factory=set)
@@ -35,11 +35,11 @@ class Asked:
     original_references: set[AskedOriginal] = field(default_factory=set)
 
     @classmethod
-    def of(cls, commands: Sequence[Command], configuration: Configuration, *, is_quote: bool) -> "Asked":
-        """Collects the names of these commands; a quote's key is not looked at."""
+    def of(cls, commands: Sequence[Command], configuration: Configuration) -> "Asked":
+        """Collects the names of these commands."""
         asked = cls()
         for command in commands:
-            if is_key(command.key) and not is_quote:
+            if is_key(command.key):
                 asked.keys.add((command.partner_id, command.key))
             if isinstance(command, Enroll):
                 asked._add_enrolment(command, configuration)
@@ -47,9 +47,7 @@ class Asked:
                 asked._add_original(command, configuration)
             else:
                 asked._add_member(command.member)
-                # A partner that this configuration does not know yet may stand in the next one: its check comes later.
-                partner = configuration.partners.get(command.partner_id)
-                if partner is not None and partner.reference_unique and is_reference(command.reference):
+                if is_reference(command.reference):
                     asked.references.add((command.partner_id, command.reference))
         return asked
 

@@ -313,7 +313,7 @@ class PostingQueue:
         self, configuration: Configuration, commands: Sequence[Command], expected: set[int], *, is_quote: bool
     ) -> Known:
         """Step 0: whom and what the commands mean, ids to give, and the period rows, committed before the batch."""
-        asked = Asked.of(commands, configuration, is_quote=is_quote)
+        asked = Asked.of(commands, configuration)
         async with self._database.posting() as connection:
             if self._secret is None:
                 self._secret = await load_secret(connection)

@@ -13,7 +13,7 @@ from domain.errors import RefusalCode
 from domain.loading import load_commands
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import APRIL, MARCH, Till, by_reference
+from tests.domain.tills import APRIL, MARCH, Till, by_reference, queue_on
 
 ROW = ("points", "shortfall_points", "issue_value_micro", "service_fee_micro", "pool_value_micro", "budget_micro")
 
@@ -204,6 +204,22 @@ async def test_a_replayed_return_means_what_it_meant(open_till: OpenTill) -> Non
         till.purchase("v", "4.00"),
     ):
         await till.refuse(other, conflict, "idempotencyKey")
+
+
+async def test_a_replayed_return_is_told_from_newer_purchases_with_lower_ids(open_till: OpenTill) -> None:
+    # Processes draw ids in blocks: what another one posts later may stand before.
+    till = await open_till(coalition(partner("grocer", reference_unique=False)))
+    async with queue_on(till.database, till.configuration) as other:
+        await other.accept(other.purchase("original", "10.00", reference="r"))
+        command = till.reversal("v", by_reference("r"), amount="4.00")
+        posted = await till.accept(command)
+        later = await till.accept_all([till.purchase(f"k{number}", "1.00", reference="r") for number in range(3)])
+
+        assert max(receipt.command.id for receipt in later) < (posted.command.reverses_id or 0)
+        for queue in (till.queue, other.queue):
+            again = await queue.post(command)
+            assert isinstance(again, Posted)
+            assert (again.replayed, again.command.reverses_id) == (True, posted.command.reverses_id)
 
 
 async def test_a_whole_return_sent_again_is_a_replay_and_not_a_smaller_one(till: Till) -> None:
