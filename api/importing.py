@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from api.bulk import REJECT_HEADER, Importer, Row, Summary, read_rows
 from api.demo.data import COALITION_FILE, demo_rows
 from api.graphql.ids import IdCodec, load_installation_secret
-from api.runtime import Runtime
+from api.runtime import Runtime, long_lived_spared
 from api.settling import CLOSE_KEY_PREFIX
 from domain.commands import Refusal
 from domain.errors import InputFileError, LedgerFault
@@ -78,7 +78,8 @@ async def _importer(
     queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, is_history=is_history)
     queue.start()
     try:
-        yield Importer(queue, configuration, ids, reject)
+        with long_lived_spared():
+            yield Importer(queue, configuration, ids, reject)
     finally:
         await queue.stop()
 

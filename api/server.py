@@ -13,7 +13,7 @@ from starlette.routing import Route
 from api.app import create_app, running_services
 from api.logs import AccessLog, App
 from api.metrics import Metrics
-from api.runtime import Runtime
+from api.runtime import Runtime, long_lived_spared
 from api.settings import Settings
 from domain.errors import ConfigurationError
 
@@ -64,7 +64,8 @@ async def serve(runtime: Runtime, settings: Settings, started: Callable[[], None
         paths = [route.path for route in app.routes if isinstance(route, Route)]
         async with _serving_metrics(metrics, settings):
             config = _config(AccessLog(app, paths, metrics), settings, settings.host, settings.port)
-            await _Server(config, started).serve()
+            with long_lived_spared():
+                await _Server(config, started).serve()
 
 
 def _config(app: App, settings: Settings, host: str, port: int) -> uvicorn.Config:
