@@ -4,9 +4,10 @@ Streams in constant memory. Every row carries its key, so a file that was interr
 that cannot be posted goes to the reject file with its line number and refusal code; the others are not held up.
 """
 
+import asyncio
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -44,6 +45,7 @@ HEADER = (
 REJECT_HEADER = ("line", "code", "message", *HEADER)
 ENROLL_CHANNEL = "IMPORT"
 FIELD_MAX_BYTES = 10_000
+PORTION_ROWS = 20
 
 
 @dataclass
@@ -111,17 +113,31 @@ class Importer:
     async def run(self, rows: Iterable[Row], progress: Callable[[Row], None]) -> Summary:
         """Posts every row, in order. ``progress`` is told the last row of each batch."""
         pending = iter(rows)
+        posting: asyncio.Task[None] | None = None
         while chunk := list(islice(pending, BATCH_MAX)):
-            await self._post(chunk)
-            progress(chunk[-1])
+            read = [one async for one in self._commands(chunk)]
+            if posting is not None:
+                await posting
+            posting = asyncio.create_task(self._post(chunk, read, progress))
+        if posting is not None:
+            await posting
         return self.summary
 
-    async def _post(self, chunk: Sequence[Row]) -> None:
+    async def _commands(self, chunk: Sequence[Row]) -> AsyncIterator[Command | Refusal]:
+        # In small portions, so that the database works on the batch before while this one is read.
+        for start in range(0, len(chunk), PORTION_ROWS):
+            for row in chunk[start : start + PORTION_ROWS]:
+                yield self._read(row)
+            await asyncio.sleep(0)
+
+    async def _post(
+        self, chunk: Sequence[Row], read: Sequence[Command | Refusal], progress: Callable[[Row], None]
+    ) -> None:
         self.summary.rows += len(chunk)
-        read = [self._read(row) for row in chunk]
         posted = iter(await self._queue.post_many([one for one in read if not isinstance(one, Refusal)]))
         for row, one in zip(chunk, read, strict=True):
             self._count(row, one if isinstance(one, Refusal) else next(posted))
+        progress(chunk[-1])
 
     def _read(self, row: Row) -> Command | Refusal:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.errors import RefusalCode, Refused
 from domain.terms import BASE_RULE_CODE, BudgetPlan, EarnRule, Terms
@@ -22,8 +23,7 @@ class OnLimit(StrEnum):
     OVERDRAFT = "OVERDRAFT"
 
 
-@dataclass(frozen=True, slots=True)
-class RatedLine:
+class RatedLine(NamedTuple):
     """A basket line in whole numbers: thousandths of a piece and minor units."""
 
     sku: str | None
@@ -64,6 +64,8 @@ def eligible_minor(rule: EarnRule, amount_minor: int, lines: Sequence[RatedLine]
     Exclusions need lines; without lines everything is eligible. Amounts returned without naming lines reduce the
     eligible part in proportion, floored to the minor unit (DESIGN.md, "Decisions inside an award").
     """
+    if lines is None and not returned.amount_minor:
+        return amount_minor
     named = sum(amount for _, amount in returned.lines.values())
     kept_after_lines = amount_minor - named
     if lines is None:
@@ -88,8 +90,7 @@ def rule_points(rule: EarnRule, eligible: int, currency_digits: int) -> int:
     return points if rule.max_points is None else min(points, rule.max_points)
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
+class Award(NamedTuple):
     """Points of one rule as decided: asked for and granted, and who funds them (0: the operator)."""
 
     rule: EarnRule | None

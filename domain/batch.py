@@ -7,6 +7,7 @@ checks everything first and changes state last, so that a refused command leaves
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 
 from domain.awards import RatedLine, Returned
@@ -15,6 +16,7 @@ from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Lot
 from domain.members import is_clean_text
 from domain.periods import local_date, period_containing, period_span
+from domain.positions import Contribution
 from domain.terms import BudgetPlan, Configuration, Partner, Terms
 from domain.values import NO_STORE_ID
 
@@ -35,15 +37,14 @@ class StartOver(Exception):
     """What the batch assumed before its locks no longer holds: begin again from step 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """Where a posting belongs: its period, and the local day that chooses the budget plan."""
 
     period_id: int
     day: date
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BatchClock:
     """The times of one batch. ``first_open_id``: the earliest period that may still be open.
 
@@ -57,9 +58,16 @@ class BatchClock:
 
     def booking(self, occurred_at: datetime) -> Booking:
         """The period of the booking instant, or the earliest open one when that is closed (DESIGN.md section 5)."""
+        if self.is_history and occurred_at >= EARLIEST_OCCURRED:
+            return self._booked(min(occurred_at, self.recorded_at))
+        return self._booked_now
+
+    @cached_property
+    def _booked_now(self) -> Booking:
+        return self._booked(self.recorded_at)
+
+    def _booked(self, instant: datetime) -> Booking:
         zone = self.configuration.programme.zone
-        in_history = self.is_history and occurred_at >= EARLIEST_OCCURRED
-        instant = min(occurred_at, self.recorded_at) if in_history else self.recorded_at
         period_id = period_containing(instant, zone)
         if period_id >= self.first_open_id:
             return Booking(period_id, local_date(instant, zone))
@@ -234,8 +242,7 @@ class LotUseRow(NamedTuple):
     price_micro: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandInput:
+class CommandInput(NamedTuple):
     """The columns of ``command`` beside those of CommandRow."""
 
     fingerprint: bytes
@@ -283,6 +290,12 @@ class Batch:
     new_transactions: list[TransactionRow] = field(default_factory=list)
     new_lots: list[Lot] = field(default_factory=list)
     new_lot_uses: list[LotUseRow] = field(default_factory=list)
+    written_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
+    """What was written ahead of the batch's end is here, and no longer among the new."""
+
+    position_changes: list[tuple[int, Contribution]] = field(default_factory=list)
+    """Of what is written: (period, contribution)."""
+
     is_quote: bool = False
     sent_before: dict[tuple[int, str], set[int]] = field(default_factory=dict)
     """Ids that earlier attempts of this very batch gave commands: found again after a lost commit, no replay."""
@@ -294,6 +307,11 @@ class Batch:
     def configuration(self) -> Configuration:
         """The configuration that prices this batch."""
         return self.clock.configuration
+
+    @property
+    def accepted(self) -> list[tuple[CommandRow, CommandInput]]:
+        """Every command that the batch accepted so far, written or not."""
+        return self.written_commands + self.new_commands
 
     def partner(self, partner_id: int) -> Partner:
         """The calling partner. A client's partner always exists: clients are made for partners of the file."""

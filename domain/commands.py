@@ -4,10 +4,10 @@ Inputs are as the caller gave them (an unparsable identifier, an unknown store, 
 all possible here): deciding about them is the batch's job, so that one bad command of 500 refuses alone.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.errors import RETRYABLE, RefusalCode
 
@@ -32,32 +32,28 @@ class MovementKind(StrEnum):
     EXPIRE = "EXPIRE"
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """Money as a caller wrote it: checked against the programme's currency when the command is decided."""
 
     value: Decimal
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemberRef:
+class MemberRef(NamedTuple):
     """Which member: a member id (already decrypted) or a normalised identifier; both None when it names nobody."""
 
     member_id: int | None = None
     identifier: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRef:
+class StoreRef(NamedTuple):
     """Which store of the partner: by id or by code; neither: none."""
 
     store_id: int | None = None
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BasketLine:
+class BasketLine(NamedTuple):
     """One line of a basket, net of discounts; ``quantity`` may have up to three decimals (weighed goods)."""
 
     sku: str | None
@@ -66,8 +62,7 @@ class BasketLine:
     amount: Amount
 
 
-@dataclass(frozen=True, slots=True)
-class Enroll:
+class Enroll(NamedTuple):
     """Makes a member of the person with these identifiers (raw, as given), or finds the existing one."""
 
     partner_id: int
@@ -81,8 +76,7 @@ class Enroll:
     occurred_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Earn:
+class Earn(NamedTuple):
     """A purchase at the partner; ``amount`` is without the part paid in points."""
 
     partner_id: int
@@ -96,8 +90,7 @@ class Earn:
     lines: tuple[BasketLine, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Burn:
+class Burn(NamedTuple):
     """Points spent at the partner."""
 
     partner_id: int
@@ -110,8 +103,7 @@ class Burn:
     channel: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OriginalRef:
+class OriginalRef(NamedTuple):
     """Which command a reversal undoes: by command id, by key, or by reference with kind and perhaps store.
 
     Exactly one of the three must be given; ``command_id`` is None also for an id that the caller cannot have.
@@ -126,8 +118,7 @@ class OriginalRef:
     given: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reverse:
+class Reverse(NamedTuple):
     """Goods returned (amount or lines) or a burn refunded (points); with none of the three: all that is left."""
 
     partner_id: int
@@ -143,8 +134,7 @@ class Reverse:
 Command = Enroll | Earn | Burn | Reverse
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A command that was not done, and why. Nothing changed and nothing is remembered of it."""
 
     code: RefusalCode
@@ -158,8 +148,7 @@ class Refusal:
         return self.code in RETRYABLE
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRow:
+class CommandRow(NamedTuple):
     """One accepted command as stored: a row of ``command``; units as the column names say."""
 
     id: int
@@ -183,8 +172,7 @@ class CommandRow:
     """Sum of the points of the command's movements, signed from the member's side."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwardResult:
+class AwardResult(NamedTuple):
     """One award of a purchase: points of one rule, granted by one funder (0: the operator)."""
 
     rule_code: str | None
@@ -193,8 +181,7 @@ class AwardResult:
     granted_points: int
 
 
-@dataclass(frozen=True, slots=True)
-class BalanceView:
+class BalanceView(NamedTuple):
     """A member's points; expired ones are never counted."""
 
     account_id: int
@@ -203,8 +190,7 @@ class BalanceView:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetView:
+class BudgetView(NamedTuple):
     """Use of one budget window, in micro-units; available = limit (+ approved overdraft) - consumed - reserved."""
 
     partner_id: int
@@ -220,8 +206,7 @@ class BudgetView:
         return self.limit_micro + self.overdraft_micro - self.consumed_micro - self.reserved_micro
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolled:
+class Enrolled(NamedTuple):
     """Answer to Enroll: the member, and whether this key created it."""
 
     member_id: int
@@ -231,8 +216,7 @@ class Enrolled:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """Answer to Earn, Burn and Reverse: the stored command, and the balances after it (a replay: today's).
 
     ``points`` is what the caller asked about, positive: granted, burned, or taken back and given back by a reversal.

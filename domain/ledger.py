@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,7 +45,9 @@ FINGERPRINT_COLUMNS_SQL = """
 FINGERPRINT_SQL = f"sha256(convert_to(concat_ws(chr(31), {FINGERPRINT_COLUMNS_SQL}), 'UTF8'))"
 """SQL twin of ``fingerprint`` over a row ``c`` of ``command``: invariant 12 recomputes with it."""
 
-_EPOCH_MICRO = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECONDS_PER_DAY = 86_400
+MICRO_PER_SECOND = 1_000_000
 
 
 def fingerprint(  # noqa: PLR0913 (the parts of a command's input, each by name)
@@ -86,9 +88,9 @@ def fingerprint(  # noqa: PLR0913 (the parts of a command's input, each by name)
 
 
 def _micro_since_epoch(instant: datetime) -> int:
-    # Whole seconds and microseconds apart: their sum as one binary fraction would lose the last digit.
-    whole_seconds = int(instant.replace(microsecond=0).timestamp())
-    return whole_seconds * _EPOCH_MICRO + instant.microsecond
+    # In whole numbers: total_seconds() is a binary fraction and would lose the last digit.
+    since = instant - EPOCH
+    return (since.days * SECONDS_PER_DAY + since.seconds) * MICRO_PER_SECOND + since.microseconds
 
 
 ENSURE_PERIODS_SQL = text(

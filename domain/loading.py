@@ -78,7 +78,7 @@ async def resolve_members(
     )
     by_identifier: dict[tuple[str, str], int] = {}
     members: dict[int, Member] = {}
-    for kind, value, member_id, account_id, state in rows:
+    for kind, value, member_id, account_id, state in rows.all():
         members[member_id] = Member(member_id, account_id, state)
         if kind is not None:
             by_identifier[(kind, value)] = member_id
@@ -91,7 +91,7 @@ MEMBERS_AGAIN_SQL = text("SELECT id, account_id, state FROM member WHERE id = AN
 async def load_members(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Member]:
     """Step 6: the members again, now that their accounts are locked."""
     rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": list(ids)})
-    return {row.id: Member(row.id, row.account_id, row.state) for row in rows}
+    return {member_id: Member(member_id, account_id, state) for member_id, account_id, state in rows.all()}
 
 
 COMMAND_COLUMNS = """
@@ -173,7 +173,7 @@ async def load_commands(
             "original_stores": [asked.store_id for asked in originals],
         },
     )
-    return [_original(row) for row in rows]
+    return [_original(row) for row in rows.all()]
 
 
 def command_row(values: Sequence[Any]) -> CommandRow:
@@ -184,7 +184,7 @@ def command_row(values: Sequence[Any]) -> CommandRow:
 
 
 def _original(row: Row[Any]) -> Original:
-    width = len(CommandRow.__slots__)
+    width = len(CommandRow._fields)
     command = command_row(row[:width])
     lines = lines_from_text(row.lines)
     return Original(command, bytes(row.fingerprint), lines, created_member=row.created_member, has_details=False)
@@ -361,7 +361,7 @@ LOCK_ACCOUNTS_SQL = text(
 async def lock_accounts(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Account]:
     """Step 5: the accounts of this batch, locked in the order of their ids."""
     rows = await connection.execute(LOCK_ACCOUNTS_SQL, {"ids": list(ids)})
-    return {row.id: Account(row.id, row.available, row.pending, row.held, row.next_expires_at) for row in rows}
+    return {account.id: account for account in (Account(*row) for row in rows.all())}
 
 
 LOTS_SQL = text(
@@ -378,8 +378,8 @@ LOTS_SQL = text(
 async def load_lots(connection: AsyncConnection, accounts: Collection[Account], lot_ids: Collection[int]) -> None:
     """Step 6: the open lots of these accounts, and those that a reversal may restore or that it asks about."""
     by_id = {account.id: account for account in accounts}
-    for row in await connection.execute(LOTS_SQL, {"accounts": list(by_id), "lots": list(lot_ids)}):
-        by_id[row.account_id].lots.append(Lot(*row))
+    for row in (await connection.execute(LOTS_SQL, {"accounts": list(by_id), "lots": list(lot_ids)})).all():
+        by_id[row[0]].lots.append(Lot(*row))
     for account in accounts:
         account.all_lots_loaded = True
 

@@ -53,6 +53,8 @@ def is_clean_text(value: str, characters_max: int) -> bool:
     """Whether a caller's text can be stored and shown: not empty, not too long, no control characters, real Unicode."""
     if not 0 < len(value) <= characters_max or value != value.strip():
         return False
+    if value.isprintable():  # most are, and it is quick
+        return True
     return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
 
 

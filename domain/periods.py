@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 MONTHS_PER_YEAR = 12
+
+REMEMBERED_MAX = 2048
+"""How many answers about days are kept: each step of a batch asks again about the same instants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ def local_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def local_date(instant: datetime, zone: ZoneInfo) -> date:
     """The calendar day in ``zone`` that contains ``instant``."""
     return instant.astimezone(zone).date()
@@ -70,7 +75,12 @@ def add_months(day: date, months: int) -> date:
 
 def lot_expiry(earned_at: datetime, expiry_months: int, zone: ZoneInfo) -> datetime:
     """First instant at which a lot is past: the local midnight after the same calendar day ``expiry_months`` later."""
-    return local_midnight(add_months(local_date(earned_at, zone), expiry_months) + timedelta(days=1), zone)
+    return _midnight_after(local_date(earned_at, zone), expiry_months, zone)
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def _midnight_after(day: date, months: int, zone: ZoneInfo) -> datetime:
+    return local_midnight(add_months(day, months) + timedelta(days=1), zone)
 
 
 Clock = Callable[[], datetime]

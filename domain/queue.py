@@ -59,11 +59,14 @@ from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.periods import Clock, period_containing, period_span
 from domain.reversing import decide_reverse
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
-from domain.writing import write_batch
+from domain.writing import write_ahead, write_batch
 
 BATCH_MAX = 500
 QUEUE_MAX = 5_000
 IDS_PER_COMMAND = 8
+AHEAD_COMMANDS = 100
+"""From how many accepted commands on their rows are written while the rest of the batch is decided."""
+BREATH_COMMANDS = 20
 
 
 class _Trouble(Enum):
@@ -177,7 +180,8 @@ class PostingQueue:
 
     async def post_many(self, commands: Sequence[Command]) -> list[Outcome]:
         """Posts commands in order, each on its own; answers in the same order."""
-        return list(await asyncio.gather(*[self._enqueue(command) for command in commands]))
+        # Awaited one after the other, most are done already: gathering costs a callback each.
+        return [await answer for answer in [self._enqueue(command) for command in commands]]
 
     async def quote(self, command: Earn | Burn) -> Outcome:
         """What posting the command now would answer; nothing is written, its key is neither looked at nor used."""
@@ -278,10 +282,10 @@ class PostingQueue:
                 clock = await self._lock_periods(connection, configuration, commands, expected, is_quote=is_quote)
                 batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
                 await self._load(connection, batch, commands, known)
-                outcomes = [_decide(batch, command) for command in commands]
                 if is_quote:
-                    raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
-                for row, _ in batch.new_commands:
+                    raise _QuoteDone([_decide(batch, command) for command in commands])  # noqa: TRY301 (the way out of a transaction without its commit)
+                outcomes = await _decide_all(connection, batch, commands)
+                for row, _ in batch.accepted:
                     sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
                 imported = await self._mark_imported(connection, batch)
                 await write_batch(connection, batch)
@@ -293,7 +297,7 @@ class PostingQueue:
 
     async def _mark_imported(self, connection: AsyncConnection, batch: Batch) -> set[int]:
         # Only what is accepted is history: a refused row must not move the first period (DESIGN.md section 12, 1).
-        booked = {row.period_id for row, _ in batch.new_commands} if self._is_history else set()
+        booked = {row.period_id for row, _ in batch.accepted} if self._is_history else set()
         missing = booked - self._imported_periods
         if missing:
             spans = [period_span(period_id, batch.configuration.programme.zone) for period_id in missing]
@@ -424,6 +428,28 @@ def _trouble_of(error: Exception) -> _Trouble:
         return _Trouble.CONTENTION
     from_server = state is not None and state.startswith(SERVER_CLASSES) and state != STATEMENT_TIMEOUT
     return _Trouble.SERVER if from_server or error.connection_invalidated else _Trouble.FAULT
+
+
+async def _decide_all(connection: AsyncConnection, batch: Batch, commands: Sequence[Command]) -> list[Outcome]:
+    """Decides commands in order; of a large batch the first rows are written while the others are being decided."""
+    outcomes: list[Outcome] = []
+    ahead: asyncio.Task[None] | None = None
+    try:
+        for command in commands:
+            outcomes.append(_decide(batch, command))
+            if len(outcomes) % BREATH_COMMANDS or len(commands) <= AHEAD_COMMANDS:
+                continue
+            if len(batch.new_commands) >= AHEAD_COMMANDS and (ahead is None or ahead.done()):
+                if ahead is not None:
+                    ahead.result()
+                ahead = asyncio.create_task(write_ahead(connection, batch))
+            # The database answers meanwhile, and is given the next statement.
+            await asyncio.sleep(0)
+    finally:
+        # One statement at a time on a connection: it is free again before anything else happens to it.
+        if ahead is not None:
+            await ahead
+    return outcomes
 
 
 def _decide(batch: Batch, command: Command) -> Outcome:

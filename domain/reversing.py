@@ -1,6 +1,6 @@
 """Deciding about reversals: goods returned after a purchase, or points given back after a burn (SETTLEMENT.md c.3)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
@@ -127,7 +127,7 @@ def _reverse_earn(batch: Batch, command: Reverse, original: Original, ask: Ask, 
     taken, shortfall = reversal.write()
     original.is_returned = amount_minor == kept_minor
     original.returned = after
-    return _posted(batch, replace(row, moved_points=-taken), print_, original, shortfall)
+    return _posted(batch, row._replace(moved_points=-taken), print_, original, shortfall)
 
 
 def _after_return(original: Original, ask: Ask, amount_minor: int) -> Returned:
@@ -268,7 +268,7 @@ def _reverse_burn(batch: Batch, command: Reverse, original: Original, ask: Ask, 
     stored = CommandInput(print_, reference_unique=False, whole=ask.is_whole)
     batch.new_commands.append((row, stored))
     _restore(batch, row, original, points)
-    return _posted(batch, replace(row, moved_points=points), print_, original, 0)
+    return _posted(batch, row._replace(moved_points=points), print_, original, 0)
 
 
 def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> None:

@@ -22,7 +22,7 @@ BASE_RULE_CODE = "base"
 """Code of the earn rule that is decided first and that BASE_ONLY keeps."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Programme:
     """What holds for the whole coalition. ``point_value_micro`` is what a point is worth to a member when burned."""
 
@@ -37,9 +37,9 @@ class Programme:
     max_backdate_days: int
     version: int
 
-    @property
+    @cached_property
     def zone(self) -> ZoneInfo:
-        """The programme's time zone (ZoneInfo caches itself)."""
+        """The programme's time zone."""
         return ZoneInfo(self.timezone)
 
 
@@ -127,7 +127,14 @@ Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
 
 def in_force(versions: Sequence[Version], day: date) -> Version | None:
     """The one version whose dates contain ``day``; the database keeps them from overlapping."""
-    return next((v for v in versions if v.starts <= day and (v.ends is None or day < v.ends)), None)
+    for version in versions:
+        if _is_in_force(version, day):
+            return version
+    return None
+
+
+def _is_in_force(version: Terms | BudgetPlan | EarnRule, day: date) -> bool:
+    return version.starts <= day and (version.ends is None or day < version.ends)
 
 
 @dataclass(frozen=True)
@@ -178,8 +185,14 @@ class Configuration:
     def rules_at(self, partner_id: int, occurred_at: datetime) -> list[EarnRule]:
         """The partner's earn rules in force then: base first, then by id (DESIGN.md, "Decisions inside an award")."""
         day = local_date(occurred_at, self.programme.zone)
-        rules = [r for r in self.earn_rules.get(partner_id, ()) if r.starts <= day and (r.ends is None or day < r.ends)]
-        return sorted(rules, key=lambda rule: (rule.code != BASE_RULE_CODE, rule.id))
+        return [rule for rule in self._rules_in_order.get(partner_id, ()) if _is_in_force(rule, day)]
+
+    @cached_property
+    def _rules_in_order(self) -> dict[int, list[EarnRule]]:
+        return {
+            partner_id: sorted(rules, key=lambda rule: (rule.code != BASE_RULE_CODE, rule.id))
+            for partner_id, rules in self.earn_rules.items()
+        }
 
     def plan_on(self, partner_id: int, day: date) -> BudgetPlan | None:
         """The partner's budget plan for a booking on that local day."""

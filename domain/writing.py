@@ -5,71 +5,49 @@ These are steps 7 to 9 of DESIGN.md section 4, "Group commit".
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.batch import Batch, NewMember, TransactionRow
-from domain.commands import MovementKind
+from domain.batch import Batch, CommandInput, LotUseRow, NewMember, TransactionRow
+from domain.commands import CommandRow, MovementKind
 from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot
 from domain.positions import Contribution, MovementSums, contributions
 
 
-def _insert_sql(table: str, columns: Sequence[tuple[str, str]], order: str, *, hashed: bool = False) -> TextClause:
-    names = ", ".join(name for name, _ in columns)
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns)
+def _insert_sql(table: str, columns: Iterable[str], order: str, *, hashed: bool = False) -> TextClause:
+    # An array of the table's own row type is one parameter: an array per column costs the driver twice as much.
+    names = ", ".join(columns)
     row_hash = f", {row_hash_sql(HASHED_TRANSACTION_COLUMNS, 'new')}" if hashed else ""
     returning = " RETURNING row_hash" if hashed else ""
     return text(
         f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"  # noqa: S608 (constants of this module)
-        f" SELECT {names}{row_hash} FROM unnest({arrays}) AS new ({names}) ORDER BY {order}{returning}"
+        f" SELECT {names}{row_hash} FROM unnest(CAST(:rows AS {table}[])) AS new ORDER BY {order}{returning}"
     )
 
 
 COMMAND_COLUMNS = (
-    ("id", "bigint"), ("partner_id", "integer"), ("idempotency_key", "text"), ("fingerprint", "bytea"),
-    ("kind", "text"), ("account_id", "bigint"), ("member_id", "bigint"), ("store_id", "integer"),
-    ("reference", "text"), ("reference_unique", "boolean"), ("channel", "text"), ("amount_minor", "bigint"),
-    ("eligible_minor", "bigint"), ("lines", "text"), ("points", "bigint"), ("whole", "boolean"),
-    ("reverses_id", "bigint"), ("reason", "text"), ("input_digest", "text"), ("created_member", "boolean"),
-    ("declined_points", "bigint"), ("occurred_at", "timestamptz"), ("recorded_at", "timestamptz"),
-    ("period_id", "integer"),
+    "id", "partner_id", "idempotency_key", "fingerprint", "kind", "account_id", "member_id", "store_id", "reference",
+    "reference_unique", "channel", "amount_minor", "eligible_minor", "lines", "points", "whole", "reverses_id",
+    "reason", "input_digest", "created_member", "declined_points", "occurred_at", "recorded_at", "period_id",
 )  # fmt: skip
-TRANSACTION_TYPES = {
-    "kind": "text", "occurred_at": "timestamptz", "recorded_at": "timestamptz", "period_id": "integer",
-    "partner_id": "integer", "party_id": "integer", "funder_id": "integer", "issuer_id": "integer",
-    "store_id": "integer", "terms_id": "integer", "rule_id": "integer", "reverses_period_id": "integer",
-}  # fmt: skip
+"""Every column of ``command``, in the table's order: that of its row type."""
+
 LOT_COLUMNS = (
-    ("account_id", "bigint"), ("id", "bigint"), ("transaction_id", "bigint"), ("issuer_id", "integer"),
-    ("funder_id", "integer"), ("terms_id", "integer"), ("price_micro", "bigint"), ("breakage_share_ppm", "integer"),
-    ("granted", "bigint"), ("remaining", "bigint"), ("earned_at", "timestamptz"), ("expires_at", "timestamptz"),
-    ("grace_until", "timestamptz"),
+    "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
+    "granted", "remaining", "earned_at", "expires_at", "grace_until",
 )  # fmt: skip
-LOT_USE_COLUMNS = (
-    ("account_id", "bigint"), ("id", "bigint"), ("lot_id", "bigint"), ("transaction_id", "bigint"),
-    ("kind", "text"), ("points", "bigint"), ("period_id", "integer"), ("issuer_id", "integer"),
-    ("funder_id", "integer"), ("redeemer_id", "integer"), ("price_micro", "bigint"),
-)  # fmt: skip
-MEMBER_COLUMNS = (
-    ("id", "bigint"), ("account_id", "bigint"), ("enrolled_at", "timestamptz"), ("partner_id", "integer"),
-    ("store_id", "integer"), ("channel", "text"), ("attributes", "jsonb"),
-)  # fmt: skip
-ACCOUNT_COLUMNS = (("id", "bigint"), ("available", "bigint"), ("next_expires_at", "timestamptz"))
+MEMBER_COLUMNS = ("id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes")
+ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at")
 
 INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idempotency_key")
-INSERT_TRANSACTIONS_SQL = _insert_sql(
-    "transaction",
-    [(column, TRANSACTION_TYPES.get(column, "bigint")) for column in HASHED_TRANSACTION_COLUMNS],
-    "id",
-    hashed=True,
-)
+INSERT_TRANSACTIONS_SQL = _insert_sql("transaction", HASHED_TRANSACTION_COLUMNS, "id", hashed=True)
 INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id")
-INSERT_LOT_USES_SQL = _insert_sql("lot_use", LOT_USE_COLUMNS, "account_id, id")
+INSERT_LOT_USES_SQL = _insert_sql("lot_use", LotUseRow._fields, "account_id, id")
 INSERT_MEMBERS_SQL = _insert_sql("member", MEMBER_COLUMNS, "id")
 INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
 
@@ -135,24 +113,43 @@ RELEASE_CLAIMS_SQL = text(
 async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
     """Writes everything a batch decided. Raises LedgerFault when a statement did not touch exactly its rows."""
     await _write_members(connection, batch)
-    if batch.new_commands:
-        await _write_commands(connection, batch)
-    # A refund takes its id before it expires what still lies in its lot: rows are not always decided in order.
-    transactions = sorted(batch.new_transactions, key=attrgetter("id"))
-    hashes = await _write_transactions(connection, transactions)
-    if batch.new_lots:
-        await _insert_lots(connection, batch.new_lots)
-    if batch.new_lot_uses:
-        parameters = {name: [getattr(use, name) for use in batch.new_lot_uses] for name, _ in LOT_USE_COLUMNS}
-        await _expect(connection, INSERT_LOT_USES_SQL, parameters, len(batch.new_lot_uses))
+    await write_ahead(connection, batch)
     await _update_lots(connection, batch.accounts.values())
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
-    await add_positions(connection, _position_changes(transactions, hashes))
+    await add_positions(connection, batch.position_changes)
+
+
+async def write_ahead(connection: AsyncConnection, batch: Batch) -> None:
+    """Writes the new rows of the commands that are decided by now, perhaps while others still are.
+
+    A lot that changes afterwards is updated in the end. Raises LedgerFault as ``write_batch`` does.
+    """
+    commands, batch.new_commands = batch.new_commands, []
+    batch.written_commands += commands
+    # A refund takes its id before it expires what still lies in its lot: rows are not always decided in order.
+    transactions, batch.new_transactions = sorted(batch.new_transactions, key=attrgetter("id")), []
+    lots, batch.new_lots = batch.new_lots, []
+    lot_uses, batch.new_lot_uses = batch.new_lot_uses, []
+    lot_rows = [_lot_values(lot) for lot in lots]
+    for lot in lots:
+        lot.is_new = lot.is_changed = False
+    if commands:
+        await _insert(connection, INSERT_COMMANDS_SQL, [_command_values(*new) for new in commands])
+    hashes = await _write_transactions(connection, transactions)
+    batch.position_changes += _position_changes(transactions, hashes)
+    if lot_rows:
+        await _insert(connection, INSERT_LOTS_SQL, lot_rows)
+    if lot_uses:
+        await _insert(connection, INSERT_LOT_USES_SQL, lot_uses)
+
+
+async def _insert(connection: AsyncConnection, statement: TextClause, rows: Sequence[tuple[object, ...]]) -> None:
+    await _expect(connection, statement, {"rows": rows}, len(rows))
 
 
 async def _expect(
-    connection: AsyncConnection, statement: TextClause, parameters: dict[str, list[object]], rows: int
+    connection: AsyncConnection, statement: TextClause, parameters: Mapping[str, object], rows: int
 ) -> None:
     result = await connection.execute(statement, parameters)
     if result.rowcount != rows:
@@ -161,15 +158,37 @@ async def _expect(
 
 async def _write_members(connection: AsyncConnection, batch: Batch) -> None:
     if batch.new_members:
-        await _insert_accounts(connection, [batch.accounts[new.account_id] for new in batch.new_members])
-        members = batch.new_members
-        parameters: dict[str, list[object]] = {
-            name: [getattr(member, name) for member in members] for name, _ in MEMBER_COLUMNS if name != "attributes"
-        }
-        parameters["attributes"] = [json.dumps(dict(m.attributes)) if m.attributes else None for m in members]
-        await _expect(connection, INSERT_MEMBERS_SQL, parameters, len(members))
+        accounts = [batch.accounts[new.account_id] for new in batch.new_members]
+        rows = [(a.id, a.available, a.pending, a.held, a.next_expires_at) for a in accounts]
+        await _insert(connection, INSERT_ACCOUNTS_SQL, rows)
+        await _insert(connection, INSERT_MEMBERS_SQL, [_member_values(new) for new in batch.new_members])
     if batch.claims:
         await _settle_claims(connection, batch)
+
+
+def _member_values(new: NewMember) -> tuple[object, ...]:
+    attributes = json.dumps(dict(new.attributes)) if new.attributes else None
+    return (
+        new.id, new.account_id, "ACTIVE", new.enrolled_at, new.partner_id, new.store_id, new.channel, attributes,
+    )  # fmt: skip
+
+
+def _command_values(row: CommandRow, stored: CommandInput) -> tuple[object, ...]:
+    return (
+        row.id, row.partner_id, row.key, stored.fingerprint, row.kind, row.account_id, row.member_id, row.store_id,
+        row.reference, stored.reference_unique, row.channel, row.amount_minor, stored.eligible_minor, stored.lines,
+        row.points, stored.whole, row.reverses_id, row.reason, stored.input_digest, stored.created_member,
+        row.declined_points, row.occurred_at, row.recorded_at, row.period_id,
+    )  # fmt: skip
+
+
+def _lot_values(lot: Lot) -> tuple[object, ...]:
+    reserved = parent_id = None  # left to the table's defaults
+    return (
+        lot.account_id, lot.id, lot.transaction_id, lot.issuer_id, lot.funder_id, lot.terms_id, lot.price_micro,
+        lot.breakage_share_ppm, lot.granted, lot.remaining, reserved, lot.earned_at, lot.expires_at, lot.grace_until,
+        parent_id,
+    )  # fmt: skip
 
 
 async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
@@ -180,7 +199,7 @@ async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
     moved = sorted(i for i, member in owners.items() if batch.claims.get(i) != (member.id, member.partner_id))
     released = sorted(i for i in batch.claims if i not in owners)
     if moved:
-        parameters: dict[str, list[object]] = {
+        parameters = {
             "kinds": [kind for kind, _ in moved],
             "values": [value for _, value in moved],
             "members": [owners[i].id for i in moved],
@@ -188,43 +207,22 @@ async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
         }
         await _expect(connection, REASSIGN_CLAIMS_SQL, parameters, len(moved))
     if released:
-        gone: dict[str, list[object]] = {
+        gone = {
             "kinds": [kind for kind, _ in released],
             "values": [value for _, value in released],
         }
         await _expect(connection, RELEASE_CLAIMS_SQL, gone, len(released))
 
 
-async def _write_commands(connection: AsyncConnection, batch: Batch) -> None:
-    rows, stored = zip(*batch.new_commands, strict=True)
-    from_row = {"idempotency_key": "key"}
-    parameters: dict[str, list[object]] = {}
-    for name, _ in COMMAND_COLUMNS:
-        source = stored if hasattr(stored[0], name) else rows
-        parameters[name] = list(map(attrgetter(from_row.get(name, name)), source))
-    await _expect(connection, INSERT_COMMANDS_SQL, parameters, len(rows))
-
-
 async def _write_transactions(connection: AsyncConnection, rows: Sequence[TransactionRow]) -> list[int]:
     if not rows:
         return []
     # They are inserted in the order of their ids, which is that of ``rows``, and so the hashes come back.
-    columns = zip(*rows, strict=True)
-    parameters = {name: list(values) for name, values in zip(HASHED_TRANSACTION_COLUMNS, columns, strict=True)}
-    hashes = list((await connection.execute(INSERT_TRANSACTIONS_SQL, parameters)).scalars())
+    values = [(*row, None) for row in rows]
+    hashes = [row_hash for (row_hash,) in (await connection.execute(INSERT_TRANSACTIONS_SQL, {"rows": values})).all()]
     if len(hashes) != len(rows):
         raise LedgerFault(f"{len(rows)} transactions expected, {len(hashes)} written")
     return hashes
-
-
-async def _insert_lots(connection: AsyncConnection, lots: Sequence[Lot]) -> None:
-    parameters = {name: [getattr(lot, name) for lot in lots] for name, _ in LOT_COLUMNS}
-    await _expect(connection, INSERT_LOTS_SQL, parameters, len(lots))
-
-
-async def _insert_accounts(connection: AsyncConnection, accounts: Sequence[Account]) -> None:
-    parameters = {name: [getattr(account, name) for account in accounts] for name, _ in ACCOUNT_COLUMNS}
-    await _expect(connection, INSERT_ACCOUNTS_SQL, parameters, len(accounts))
 
 
 async def _update_lots(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
@@ -243,7 +241,9 @@ async def _update_accounts(connection: AsyncConnection, accounts: Iterable[Accou
     changed = [account for account in accounts if account.is_changed and not account.is_new]
     if changed:
         parameters: dict[str, list[object]] = {
-            name: [getattr(account, name) for account in changed] for name, _ in ACCOUNT_COLUMNS
+            "id": [account.id for account in changed],
+            "available": [account.available for account in changed],
+            "next_expires_at": [account.next_expires_at for account in changed],
         }
         await _expect(connection, UPDATE_ACCOUNTS_SQL, parameters, len(changed))
 

@@ -145,7 +145,7 @@ COMPLAINTS = {
 async def complaining(connection: AsyncConnection, batch: Batch) -> None:
     """Writes what is new, then lets the database complain about a member's row in its own words."""
     await write_batch(connection, batch)
-    for row, _ in batch.new_commands:
+    for row, _ in batch.accepted:
         if row.reference in COMPLAINTS:
             await connection.execute(text(COMPLAINTS[row.reference]))
 

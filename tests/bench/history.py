@@ -23,7 +23,7 @@ from domain.ledger import FINGERPRINT_SQL, HASHED_TRANSACTION_COLUMNS, ensure_pe
 from domain.periods import period_span
 from domain.positions import Contribution, MovementSums, contributions
 from domain.terms import load_configuration
-from domain.writing import TRANSACTION_TYPES, add_positions
+from domain.writing import add_positions
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
 from tests.bench.shop import PARTNERS, coalition_toml
@@ -32,6 +32,12 @@ ROWS_PER_MEMBER = 50
 BURN_POINTS = 5
 IDS_PER_ROW = 4
 ID_BLOCK = 5_000
+TRANSACTION_TYPES = {
+    "kind": "text", "occurred_at": "timestamptz", "recorded_at": "timestamptz", "period_id": "integer",
+    "partner_id": "integer", "party_id": "integer", "funder_id": "integer", "issuer_id": "integer",
+    "store_id": "integer", "terms_id": "integer", "rule_id": "integer", "reverses_period_id": "integer",
+}  # fmt: skip
+"""The columns of ``transaction`` that are no bigint."""
 
 
 def run_alone(server: EmbeddedServer, *statements: str, database: str = "postgres") -> None:

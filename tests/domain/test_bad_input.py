@@ -1,7 +1,6 @@
 """Whatever a till may send: refused by name, without a trace, and without harm to its neighbours in the batch."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 from domain.commands import BasketLine, Burn, Command, Earn, Enrolled, OriginalRef, Posted, Refusal, StoreRef
@@ -32,42 +31,42 @@ def bad_commands(till: Till) -> Iterator[tuple[Command, RefusalCode, str | None]
     earn, burn = till.purchase("bad", "1.00"), till.burn("bad", 1)
     reverse = till.reversal("bad", "good")
     for text in UNPRINTABLE:
-        yield replace(earn, key=text), invalid, "idempotencyKey"
-        yield replace(burn, key=text), invalid, "idempotencyKey"
-        yield replace(reverse, key=text), invalid, "idempotencyKey"
-        yield replace(earn, reference=text), invalid, "reference"
-        yield replace(burn, reference=text), invalid, "reference"
-        yield replace(earn, channel=text), invalid, "channel"
-        yield replace(reverse, reason=text if len(text) < 200 else "x" * 501), invalid, "reason"
-        yield replace(reverse, original=OriginalRef(key=text)), RefusalCode.TRANSACTION_NOT_FOUND, None
-        yield replace(reverse, original=OriginalRef(reference=text)), RefusalCode.TRANSACTION_NOT_FOUND, None
-        yield replace(earn, store=StoreRef(code=text)), RefusalCode.STORE_NOT_FOUND, "storeCode"
-        yield replace(earn, lines=(replace(_line(till), sku=text),)), invalid, "lines.0.sku"
-        yield replace(earn, lines=(replace(_line(till), category=text),)), invalid, "lines.0.category"
+        yield earn._replace(key=text), invalid, "idempotencyKey"
+        yield burn._replace(key=text), invalid, "idempotencyKey"
+        yield reverse._replace(key=text), invalid, "idempotencyKey"
+        yield earn._replace(reference=text), invalid, "reference"
+        yield burn._replace(reference=text), invalid, "reference"
+        yield earn._replace(channel=text), invalid, "channel"
+        yield reverse._replace(reason=text if len(text) < 200 else "x" * 501), invalid, "reason"
+        yield reverse._replace(original=OriginalRef(key=text)), RefusalCode.TRANSACTION_NOT_FOUND, None
+        yield reverse._replace(original=OriginalRef(reference=text)), RefusalCode.TRANSACTION_NOT_FOUND, None
+        yield earn._replace(store=StoreRef(code=text)), RefusalCode.STORE_NOT_FOUND, "storeCode"
+        yield earn._replace(lines=(_line(till)._replace(sku=text),)), invalid, "lines.0.sku"
+        yield earn._replace(lines=(_line(till)._replace(category=text),)), invalid, "lines.0.category"
     for key in ("system:", "system:expiry:1"):
-        yield replace(earn, key=key), invalid, "idempotencyKey"
+        yield earn._replace(key=key), invalid, "idempotencyKey"
     for amount in ("-0.01", "-1", "0.001", "1.005", "1000000000000.01", "NaN", "Infinity", "-Infinity", "1E+400"):
         money = till.money(amount)
-        yield replace(earn, amount=money), amount_invalid, "amount.amount"
-        yield replace(reverse, amount=money), amount_invalid, "amount.amount"
-        yield replace(earn, lines=(replace(_line(till), amount=money),)), amount_invalid, "lines.0.amount.amount"
+        yield earn._replace(amount=money), amount_invalid, "amount.amount"
+        yield reverse._replace(amount=money), amount_invalid, "amount.amount"
+        yield earn._replace(lines=(_line(till)._replace(amount=money),)), amount_invalid, "lines.0.amount.amount"
     for quantity in ("-1", "0.0001", "NaN", "Infinity", "1000000000.001"):
         lines = (_line(till), *(till.basket([("sku", None, quantity, "0.00")]) or ()))
-        yield replace(earn, lines=lines), amount_invalid, "lines.1.quantity"
+        yield earn._replace(lines=lines), amount_invalid, "lines.1.quantity"
     for currency in ("USD", "eur", "", "\x00", "\ud800"):
-        yield replace(earn, amount=till.money("1.00", currency)), RefusalCode.CURRENCY_MISMATCH, "amount.currency"
+        yield earn._replace(amount=till.money("1.00", currency)), RefusalCode.CURRENCY_MISMATCH, "amount.currency"
     for lines_of in ([], [LINE, LINE], [("sku", None, "1", "0.99")]):
-        yield replace(earn, lines=till.basket(lines_of)), amount_invalid, "lines"
+        yield earn._replace(lines=till.basket(lines_of)), amount_invalid, "lines"
     for points in (0, -1, 10**9 + 1, 2**63, 2**70):
-        yield replace(burn, points=points), amount_invalid, "points"
-        yield replace(reverse, points=points), amount_invalid, "points"
-    yield replace(burn, points=10**9), RefusalCode.INSUFFICIENT_POINTS, "points"
+        yield burn._replace(points=points), amount_invalid, "points"
+        yield reverse._replace(points=points), amount_invalid, "points"
+    yield burn._replace(points=10**9), RefusalCode.INSUFFICIENT_POINTS, "points"
     for given in (0, 2, 3):
-        yield replace(reverse, original=OriginalRef(key="good", given=given)), invalid, "transactionId"
+        yield reverse._replace(original=OriginalRef(key="good", given=given)), invalid, "transactionId"
     yield till.purchase("bad", "1000000000000.00"), amount_invalid, "amount"  # more points than one command may earn
     for command in (earn, burn, reverse):
         late = till.clock.now + timedelta(minutes=6)
-        yield replace(command, occurred_at=late), RefusalCode.OCCURRED_IN_FUTURE, "occurredAt"
+        yield command._replace(occurred_at=late), RefusalCode.OCCURRED_IN_FUTURE, "occurredAt"
 
 
 def _line(till: Till) -> BasketLine:

@@ -1,6 +1,5 @@
 """Burning: whose points go first, what the redeemer gets for them, and that nobody burns what is not there."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
@@ -147,19 +146,19 @@ async def test_a_replayed_burn_moves_nothing_and_shows_today_s_balance(till: Til
     await till.accept(till.purchase("k2", "5.00", partner="fuel"))
 
     again = await till.accept(command)
-    assert again == replace(first, replayed=True, balance=replace(first.balance, available=65))
+    assert again == first._replace(replayed=True, balance=first.balance._replace(available=65))
     for other in (
-        replace(command, points=41),
-        replace(command, reference="other"),
-        replace(command, store=StoreRef(code="fuel-1")),
-        replace(command, channel="WEB"),
-        replace(command, occurred_at=command.occurred_at - timedelta(seconds=1)),
-        replace(command, member=MemberRef(identifier=("card", "card-2"))),
+        command._replace(points=41),
+        command._replace(reference="other"),
+        command._replace(store=StoreRef(code="fuel-1")),
+        command._replace(channel="WEB"),
+        command._replace(occurred_at=command.occurred_at - timedelta(seconds=1)),
+        command._replace(member=MemberRef(identifier=("card", "card-2"))),
         till.purchase("b", "40.00", partner="fuel"),
     ):
         await till.refuse(other, RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
     # The same member by its id is the same input.
-    by_id = replace(command, member=MemberRef(member_id=till.members["card-1"].member_id))
+    by_id = command._replace(member=MemberRef(member_id=till.members["card-1"].member_id))
     assert (await till.accept(by_id)).replayed
 
 

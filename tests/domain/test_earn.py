@@ -1,6 +1,5 @@
 """A purchase: what it earns, what stands in the ledger for it, and on whose terms."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
@@ -231,8 +230,8 @@ async def test_a_replay_moves_nothing_and_shows_today_s_balances(till: Till) -> 
 
     again = await till.accept(command)
     assert again.budget == BudgetView(1, 1_500_000_000, 0, 0, 0, None)  # April's window
-    assert again == replace(
-        first, replayed=True, balance=BalanceView(first.balance.account_id, 77, 0, 0), budget=again.budget
+    assert again == first._replace(
+        replayed=True, balance=BalanceView(first.balance.account_id, 77, 0, 0), budget=again.budget
     )
     assert await till.one("SELECT count(*) FROM command WHERE kind = 'EARN'") == 2
 
@@ -243,21 +242,21 @@ async def test_the_same_key_with_other_input_is_refused(till: Till) -> None:
     await till.accept(command)
 
     for other in (
-        replace(command, amount=till.money("100.01"), lines=None),
-        replace(command, lines=None),
-        replace(command, lines=till.basket([*reversed(lines)])),
-        replace(command, reference="r2"),
-        replace(command, channel=None),
-        replace(command, store=StoreRef(code="grocer-2")),
-        replace(command, member=MemberRef(identifier=("card", "card-2"))),
-        replace(command, member=MemberRef(identifier=("card", "nobody"))),
-        replace(command, occurred_at=command.occurred_at + timedelta(microseconds=1)),
+        command._replace(amount=till.money("100.01"), lines=None),
+        command._replace(lines=None),
+        command._replace(lines=till.basket([*reversed(lines)])),
+        command._replace(reference="r2"),
+        command._replace(channel=None),
+        command._replace(store=StoreRef(code="grocer-2")),
+        command._replace(member=MemberRef(identifier=("card", "card-2"))),
+        command._replace(member=MemberRef(identifier=("card", "nobody"))),
+        command._replace(occurred_at=command.occurred_at + timedelta(microseconds=1)),
         till.burn("k", 100, reference="r", store=StoreRef(code="grocer-1")),
         till.reversal("k", "k"),
     ):
         await till.refuse(other, RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
     # Written otherwise, but the same: 100 and 100.00, and the store by its id.
-    same = replace(command, amount=till.money("1E2"), store=StoreRef(store_id=till.store_of("grocer", "grocer-1")))
+    same = command._replace(amount=till.money("1E2"), store=StoreRef(store_id=till.store_of("grocer", "grocer-1")))
     assert (await till.accept(same)).replayed
     # Another partner's keys are its own.
     assert (await till.accept(till.purchase("k", partner="fuel"))).replayed is False

@@ -16,6 +16,7 @@ from domain.errors import RefusalCode
 from domain.queue import BATCH_MAX, PostingQueue, _Ids
 from domain.terms import ConfigurationCache
 from domain.writing import write_batch
+from settlement.verifying import verify
 from tests.domain.books import contents
 from tests.domain.coalitions import coalition, partner
 from tests.domain.conftest import TWO_PARTNERS, OpenTill
@@ -29,7 +30,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
 
     async def counted(connection: AsyncConnection, batch: Batch) -> None:
-        sizes.append(len(batch.new_commands))
+        sizes.append(len(batch.accepted))
         await write_batch(connection, batch)
 
     monkeypatch.setattr(queue_module, "write_batch", counted)
@@ -48,6 +49,30 @@ async def test_commands_that_arrive_together_are_posted_together_in_order(till: 
         assert (receipt.command.key, receipt.points, receipt.balance.available) == (f"k{number}", points, balance)
     ids = [receipt.command.id for receipt in posted]
     assert ids == sorted(ids)
+
+
+async def test_points_are_burned_whose_lots_were_written_ahead_of_the_batch_s_end(
+    till: Till, batches: list[int]
+) -> None:
+    commands: list[Command] = []
+    for round_ in range(4):
+        commands += [till.purchase(f"k{round_}-{number}", "1.00") for number in range(100)]
+        commands += [
+            till.burn(f"b{round_}", 70),
+            till.reversal(f"v{round_}", f"k{round_}-99"),
+            till.reversal(f"u{round_}", f"b{round_}"),
+        ]
+        commands.append(till.burn(f"c{round_}", 95))
+    await till.accept_all(commands)
+
+    assert batches == [416]
+    # Of 100 points a round, one is returned and 95 are burned: all from the oldest lots on.
+    assert await till.available() == 16
+    assert await till.one("SELECT sum(remaining) FROM lot") == 16
+    assert await till.one("SELECT count(*) FROM lot WHERE remaining = 0") == 384
+    left = "SELECT count(*) FROM (SELECT remaining FROM lot ORDER BY id DESC LIMIT 17) AS last WHERE remaining = 1"
+    assert await till.one(left) == 16
+    assert (await verify(till.database, till.clock)).holds
 
 
 async def test_what_arrives_during_a_batch_forms_the_next_one(till: Till, batches: list[int]) -> None:

@@ -1,7 +1,5 @@
 """Quotes: what posting would answer now, from the same code, without a trace."""
 
-from dataclasses import replace
-
 import pytest
 
 from domain.commands import Burn, Earn, Posted, Refusal
@@ -19,7 +17,7 @@ async def quoted(till: Till, command: Earn | Burn) -> Posted | Refusal:
     assert isinstance(first, Posted | Refusal)
     assert isinstance(second, Posted | Refusal)
     if isinstance(first, Posted) and isinstance(second, Posted):
-        assert replace(second, command=first.command) == first
+        assert second._replace(command=first.command) == first
     else:
         assert first == second
     assert await contents(till.database) == before
@@ -34,12 +32,12 @@ async def test_a_quote_says_what_posting_then_says(till: Till) -> None:
     assert isinstance(quote, Posted)
     assert quote.budget is not None
     assert quote.budget.alerted_at is not None
-    assert replace(quote, command=posted.command) == posted
+    assert quote._replace(command=posted.command) == posted
     burn = till.burn("b", 100, partner="fuel")
     quote = await quoted(till, burn)
     posted = await till.accept(burn)
     assert isinstance(quote, Posted)
-    assert replace(quote, command=posted.command) == posted
+    assert quote._replace(command=posted.command) == posted
 
 
 async def test_the_first_quote_of_a_window_and_of_a_period(till: Till) -> None:

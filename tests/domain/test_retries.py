@@ -36,7 +36,7 @@ def disturb_writing(
     attempts: list[int] = []
 
     async def disturbed(connection: AsyncConnection, batch: Batch) -> None:
-        attempts.append(len(batch.new_commands))
+        attempts.append(len(batch.accepted))
         is_disturbed = len(attempts) <= times
         if is_disturbed and before is not None:
             await before(connection, batch)
@@ -282,7 +282,7 @@ async def test_of_a_hundred_only_the_guilty_one_is_refused(
 
 async def test_a_batch_that_takes_too_long_is_halved(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow_when_large(connection: AsyncConnection, batch: Batch) -> None:
-        if len(batch.new_commands) > 30:
+        if len(batch.accepted) > 30:
             await fail_with("57014")(connection, batch)
 
     attempts = disturb_writing(monkeypatch, before=slow_when_large, times=10**6)

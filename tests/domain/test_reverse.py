@@ -1,6 +1,5 @@
 """Goods returned: which purchase, how much of it, and what becomes of points, money and budget."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -189,18 +188,18 @@ async def test_a_replayed_return_means_what_it_meant(open_till: OpenTill) -> Non
         await till.accept(till.purchase(key, "20.00", reference="r"))
 
     again = await till.accept(command)
-    assert again == replace(posted, replayed=True, balance=replace(posted.balance, available=66), budget=again.budget)
+    assert again == posted._replace(replayed=True, balance=posted.balance._replace(available=66), budget=again.budget)
     assert again.budget == BudgetView(1, 1_500_000_000, 0, 66 * 11_000, 0, None)
-    by_id = replace(command, original=OriginalRef(command_id=first.command.id))
+    by_id = command._replace(original=OriginalRef(command_id=first.command.id))
     assert (await till.accept(by_id)).replayed
     await till.refuse(till.reversal("v2", by_reference("r")), RefusalCode.AMBIGUOUS_REFERENCE, "reference")
     conflict = RefusalCode.IDEMPOTENCY_CONFLICT
     for other in (
-        replace(command, amount=till.money("4.01")),
-        replace(command, amount=None),
-        replace(command, original=OriginalRef(key="k2")),
-        replace(command, reason="other"),
-        replace(command, occurred_at=command.occurred_at + timedelta(seconds=1)),
+        command._replace(amount=till.money("4.01")),
+        command._replace(amount=None),
+        command._replace(original=OriginalRef(key="k2")),
+        command._replace(reason="other"),
+        command._replace(occurred_at=command.occurred_at + timedelta(seconds=1)),
         till.purchase("v", "4.00"),
     ):
         await till.refuse(other, conflict, "idempotencyKey")
@@ -228,8 +227,8 @@ async def test_a_whole_return_sent_again_is_a_replay_and_not_a_smaller_one(till:
     returned, refunded = till.reversal("v", "k"), till.reversal("w", "b")
     first, second = await till.accept(refunded), await till.accept(returned)
 
-    assert (await till.accept(refunded)) == replace(first, replayed=True, balance=replace(first.balance, available=0))
-    assert (await till.accept(returned)) == replace(second, replayed=True)
+    assert (await till.accept(refunded)) == first._replace(replayed=True, balance=first.balance._replace(available=0))
+    assert (await till.accept(returned)) == second._replace(replayed=True)
     for other in (
         till.reversal("v", "k", amount="10.00"),
         till.reversal("w", "b", points=6),
