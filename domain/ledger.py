@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.database import Connection
 from domain.periods import PeriodSpan
 
 HASHED_TRANSACTION_COLUMNS = (
@@ -106,7 +106,7 @@ ENSURE_PERIODS_SQL = text(
 )
 
 
-async def ensure_periods(connection: AsyncConnection, spans: Iterable[PeriodSpan], *, imported: bool = False) -> None:
+async def ensure_periods(connection: Connection, spans: Iterable[PeriodSpan], *, imported: bool = False) -> None:
     """Creates the missing rows of these periods, in a transaction of its own before anything posts into them.
 
     ``imported`` marks them as holding history, in the transaction that books it.

@@ -9,14 +9,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from domain.awards import match_returned_lines
 from domain.baskets import lines_from_text
 from domain.batch import Budget, BurnUse, Member, Original, StoredAward
 from domain.commands import CommandKind, CommandRow
-from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS
+from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection
 from domain.lots import Account, Lot
 from domain.terms import BudgetPlan
 from domain.values import NO_STORE_ID
@@ -47,12 +46,12 @@ class State(NamedTuple):
     present: list[int] | None
 
 
-async def lock_shared(connection: AsyncConnection, periods: Iterable[int]) -> None:
+async def lock_shared(connection: BatchConnection, periods: Iterable[int]) -> None:
     """Step 1: shares the configuration and these periods with other batches; apply and closing take them alone."""
     await connection.execute(LOCKS_SQL, {"periods": sorted(periods)})
 
 
-async def load_state(connection: AsyncConnection, periods: Iterable[int]) -> State:
+async def load_state(connection: BatchConnection, periods: Iterable[int]) -> State:
     """Step 2: a new statement, so that it sees what was committed while the locks were waited for."""
     return State(*(await connection.execute(STATE_SQL, {"periods": sorted(periods)})).one())
 
@@ -69,7 +68,7 @@ RESOLVE_SQL = text(
 
 
 async def resolve_members(
-    connection: AsyncConnection, identifiers: Collection[tuple[str, str]], ids: Collection[int]
+    connection: BatchConnection, identifiers: Collection[tuple[str, str]], ids: Collection[int]
 ) -> tuple[dict[tuple[str, str], int], dict[int, Member]]:
     """Step 0: whom the commands mean; answers (identifier -> member id, members by id)."""
     rows = await connection.execute(
@@ -88,7 +87,7 @@ async def resolve_members(
 MEMBERS_AGAIN_SQL = text("SELECT id, account_id, state FROM member WHERE id = ANY(CAST(:ids AS bigint[]))")
 
 
-async def load_members(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Member]:
+async def load_members(connection: BatchConnection, ids: Collection[int]) -> dict[int, Member]:
     """Step 6: the members again, now that their accounts are locked."""
     rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": list(ids)})
     return {member_id: Member(member_id, account_id, state) for member_id, account_id, state in rows.all()}
@@ -104,7 +103,7 @@ MOVED_POINTS_SQL = "coalesce((SELECT sum(t.points)::bigint FROM transaction AS t
 # A reference need not be unique (a partner's setting): two fitting ones are enough to know that it is ambiguous.
 ORIGINALS_SQL = text(
     f"""
-    SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member, c.whole
+    SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member
       FROM command AS c
      WHERE c.id IN (
         SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
@@ -152,7 +151,7 @@ class AskedOriginal:
 
 
 async def load_commands(
-    connection: AsyncConnection,
+    connection: BatchConnection,
     ids: Collection[int],
     keys: Collection[tuple[int, str]],
     references: Collection[tuple[int, str]] = (),
@@ -183,11 +182,12 @@ def command_row(values: Sequence[Any]) -> CommandRow:
     return CommandRow(*fields)
 
 
-def _original(row: Row[Any]) -> Original:
+def _original(row: Sequence[Any]) -> Original:
     width = len(CommandRow._fields)
-    command = command_row(row[:width])
-    lines = lines_from_text(row.lines)
-    return Original(command, bytes(row.fingerprint), lines, created_member=row.created_member, has_details=False)
+    fingerprint, lines, created_member = row[width:]
+    return Original(
+        command_row(row[:width]), fingerprint, lines_from_text(lines), created_member=created_member, has_details=False
+    )
 
 
 DETAILS_SQL = text(
@@ -199,7 +199,7 @@ DETAILS_SQL = text(
 )
 RETURNS_SQL = text(
     """
-    SELECT c.reverses_id, c.amount_minor, c.lines, c.whole, u.lot_id, u.points
+    SELECT c.reverses_id, c.amount_minor, c.lines, u.lot_id, u.points
       FROM command AS c
       LEFT JOIN transaction AS t ON t.command_id = c.id AND t.kind = 'BURN_REVERSAL'
       LEFT JOIN lot_use AS u ON u.transaction_id = t.id
@@ -215,48 +215,50 @@ USES_SQL = text(
 )
 
 
-async def load_details(connection: AsyncConnection, originals: Sequence[Original]) -> None:
+async def load_details(connection: BatchConnection, originals: Sequence[Original]) -> None:
     """Fills in what originals awarded or burned, and what their reversals did so far."""
     by_id = {original.command.id: original for original in originals}
     for original in originals:
         original.has_details = True
-    for row in await connection.execute(DETAILS_SQL, {"ids": list(by_id)}):
-        original = by_id[row.command_id]
-        original.shortfall_points += row.shortfall_points
-        if row.kind == "EARN":
-            original.awards.append(
-                StoredAward(
-                    row.id,
-                    row.rule_id,
-                    row.requested_points,
-                    row.points,
-                    row.funder_id,
-                    row.terms_id,
-                    row.budget_id,
-                    row.lot_id,
-                )
-            )
-        elif row.kind == "BURN":
-            original.burn_transaction_id, original.burn_terms_id = row.id, row.terms_id
+    for command_id, kind, award, shortfall_points in map(
+        _movement, (await connection.execute(DETAILS_SQL, {"ids": list(by_id)})).all()
+    ):
+        original = by_id[command_id]
+        original.shortfall_points += shortfall_points
+        if kind == "EARN":
+            original.awards.append(award)
+        elif kind == "BURN":
+            original.burn_transaction_id, original.burn_terms_id = award.transaction_id, award.terms_id
     burns = {o.burn_transaction_id: o for o in originals if o.burn_transaction_id is not None}
     if burns:
-        for row in await connection.execute(USES_SQL, {"ids": list(burns)}):
-            burns[row.transaction_id].uses.append(BurnUse(row.lot_id, row.points, 0))
-    for row in await connection.execute(RETURNS_SQL, {"ids": list(by_id)}):
-        _note_return(by_id[row.reverses_id], row)
+        uses = (await connection.execute(USES_SQL, {"ids": list(burns)})).all()
+        for transaction_id, lot_id, points in uses:
+            burns[transaction_id].uses.append(BurnUse(lot_id, points, 0))
+    for reverses_id, *returned in (await connection.execute(RETURNS_SQL, {"ids": list(by_id)})).all():
+        _note_return(by_id[reverses_id], *returned)
 
 
-def _note_return(original: Original, row: Row[Any]) -> None:
-    if row.lot_id is not None:
-        next(use for use in original.uses if use.lot_id == row.lot_id).restored += row.points
+def _movement(row: Sequence[Any]) -> tuple[int, str, StoredAward, int]:
+    command_id, transaction_id, kind, *award, shortfall_points = row
+    return command_id, kind, StoredAward(transaction_id, *award), shortfall_points
+
+
+def _note_return(
+    original: Original, amount_minor: int | None, lines: str | None, lot_id: int | None, points: int | None
+) -> None:
+    if lot_id is not None:
+        assert points is not None
+        next(use for use in original.uses if use.lot_id == lot_id).restored += points
     if original.command.kind != CommandKind.EARN:
         return
-    lines = lines_from_text(row.lines)
-    if lines is None:
-        original.returned = original.returned.plus(row.amount_minor, ())
+    returned_lines = lines_from_text(lines)
+    if returned_lines is None:
+        assert amount_minor is not None
+        original.returned = original.returned.plus(amount_minor, ())
     else:
         assert original.lines is not None
-        original.returned = original.returned.plus(0, match_returned_lines(original.lines, original.returned, lines))
+        matched = match_returned_lines(original.lines, original.returned, returned_lines)
+        original.returned = original.returned.plus(0, matched)
     original.is_returned = original.returned.total_minor == original.command.amount_minor
 
 
@@ -272,7 +274,7 @@ CLAIM_SQL = text(
 )
 
 
-async def claim_identifiers(connection: AsyncConnection, claims: dict[tuple[str, str], tuple[int, int]]) -> bool:
+async def claim_identifiers(connection: BatchConnection, claims: dict[tuple[str, str], tuple[int, int]]) -> bool:
     """Step 3: claims identifiers for (member, partner), in sorted order; False when another process was first."""
     ordered = sorted(claims)
     result = await connection.execute(
@@ -310,7 +312,7 @@ LOCK_BUDGETS_SQL = text(
 
 
 async def create_budgets(
-    connection: AsyncConnection, windows: Sequence[tuple[BudgetPlan, int]], ids: Sequence[int]
+    connection: BatchConnection, windows: Sequence[tuple[BudgetPlan, int]], ids: Sequence[int]
 ) -> None:
     """Step 4, only when a window may be missing: creates it as its plan says."""
     await connection.execute(
@@ -327,7 +329,7 @@ async def create_budgets(
 
 
 async def lock_budgets(
-    connection: AsyncConnection, windows: Sequence[tuple[BudgetPlan, int]]
+    connection: BatchConnection, windows: Sequence[tuple[BudgetPlan, int]]
 ) -> dict[tuple[int, int], Budget]:
     """Step 4: the windows of this batch, locked in the order of their ids, as every batch does."""
     plans = {plan.id: plan for plan, _ in windows}
@@ -336,17 +338,8 @@ async def lock_budgets(
         {"plans": [plan.id for plan, _ in windows], "periods": [period_id for _, period_id in windows]},
     )
     return {
-        (row.plan_id, row.period_id): Budget(
-            row.id,
-            plans[row.plan_id],
-            row.period_id,
-            row.limit_micro,
-            row.overdraft_micro,
-            row.consumed_micro,
-            row.reserved_micro,
-            row.alerted_at,
-        )
-        for row in rows
+        (plan_id, period_id): Budget(id_, plans[plan_id], period_id, *amounts)
+        for id_, plan_id, period_id, *amounts in rows.all()
     }
 
 
@@ -358,7 +351,7 @@ LOCK_ACCOUNTS_SQL = text(
 )
 
 
-async def lock_accounts(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Account]:
+async def lock_accounts(connection: BatchConnection, ids: Collection[int]) -> dict[int, Account]:
     """Step 5: the accounts of this batch, locked in the order of their ids."""
     rows = await connection.execute(LOCK_ACCOUNTS_SQL, {"ids": list(ids)})
     return {account.id: account for account in (Account(*row) for row in rows.all())}
@@ -375,7 +368,7 @@ LOTS_SQL = text(
 )
 
 
-async def load_lots(connection: AsyncConnection, accounts: Collection[Account], lot_ids: Collection[int]) -> None:
+async def load_lots(connection: BatchConnection, accounts: Collection[Account], lot_ids: Collection[int]) -> None:
     """Step 6: the open lots of these accounts, and those that a reversal may restore or that it asks about."""
     by_id = {account.id: account for account in accounts}
     for row in (await connection.execute(LOTS_SQL, {"accounts": list(by_id), "lots": list(lot_ids)})).all():
@@ -389,7 +382,7 @@ ID_BLOCK_SIZE = 5000
 """Increment of the sequence ledger_id."""
 
 
-async def next_id_block(connection: AsyncConnection) -> range:
+async def next_id_block(connection: Connection) -> range:
     """A block of ids that no other process gets."""
     last: int = (await connection.execute(ID_BLOCK_SQL)).scalar_one()
     return range(last, last + ID_BLOCK_SIZE)
@@ -398,6 +391,6 @@ async def next_id_block(connection: AsyncConnection) -> range:
 SECRET_SQL = text("SELECT secret FROM installation")
 
 
-async def load_secret(connection: AsyncConnection) -> bytes:
+async def load_secret(connection: BatchConnection) -> bytes:
     """The installation's 32 secret bytes: key of digests and of opaque ids."""
     return bytes((await connection.execute(SECRET_SQL)).scalar_one())

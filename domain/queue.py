@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.asked import Asked, Known, accounts_with_lots, budget_windows, member_of
 from domain.batch import (
@@ -33,7 +33,9 @@ from domain.database import (
     SERIALIZATION,
     STALE_PLAN,
     UNIQUE_VIOLATION,
+    BatchConnection,
     Database,
+    is_connection_lost,
     sqlstate,
 )
 from domain.earning import decide_earn
@@ -111,7 +113,7 @@ class _Ids(Iterator[int]):
             raise StartOver
         return self._left.popleft()
 
-    async def fill(self, connection: AsyncConnection, wanted: int) -> None:
+    async def fill(self, connection: BatchConnection, wanted: int) -> None:
         """Makes sure that at least ``wanted`` ids are at hand, or as many as a batch ran out of before."""
         # One at a time (a quote runs beside the batch): blocks are appended in their order, so that ids ascend.
         async with self._filling:
@@ -276,26 +278,28 @@ class PostingQueue:
             message = "no coalition has been applied yet"
             return [Refusal(RefusalCode.TERMS_MISSING, message, None, command.key) for command in commands]
         expected = self._expected_periods(configuration, commands)
-        known = await self._before_locks(configuration, commands, expected, is_quote=is_quote)
         try:
-            async with self._database.posting() as connection:
-                clock = await self._lock_periods(connection, configuration, commands, expected, is_quote=is_quote)
-                batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
-                await self._load(connection, batch, commands, known)
-                if is_quote:
-                    raise _QuoteDone([_decide(batch, command) for command in commands])  # noqa: TRY301 (the way out of a transaction without its commit)
-                outcomes = await _decide_all(connection, batch, commands)
-                for row, _ in batch.accepted:
-                    sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
-                imported = await self._mark_imported(connection, batch)
-                await write_batch(connection, batch)
+            async with self._database.batch() as connection:
+                known = await self._before_locks(connection, configuration, commands, expected, is_quote=is_quote)
+                async with connection.transaction():
+                    clock = await self._lock_periods(connection, configuration, commands, expected, is_quote=is_quote)
+                    batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
+                    await self._load(connection, batch, commands, known)
+                    if is_quote:
+                        outcomes = [_decide(batch, command) for command in commands]
+                        raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
+                    outcomes = await _decide_all(connection, batch, commands)
+                    for row, _ in batch.accepted:
+                        sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
+                    imported = await self._mark_imported(connection, batch)
+                    await write_batch(connection, batch)
         except _QuoteDone as done:
             return done.outcomes
         self._known_windows.update(batch.budgets)
         self._imported_periods |= imported
         return outcomes
 
-    async def _mark_imported(self, connection: AsyncConnection, batch: Batch) -> set[int]:
+    async def _mark_imported(self, connection: BatchConnection, batch: Batch) -> set[int]:
         # Only what is accepted is history: a refused row must not move the first period (DESIGN.md section 12, 1).
         booked = {row.period_id for row, _ in batch.accepted} if self._is_history else set()
         missing = booked - self._imported_periods
@@ -314,31 +318,35 @@ class PostingQueue:
         return {clock.booking(command.occurred_at or now).period_id for command in commands}
 
     async def _before_locks(
-        self, configuration: Configuration, commands: Sequence[Command], expected: set[int], *, is_quote: bool
+        self,
+        connection: BatchConnection,
+        configuration: Configuration,
+        commands: Sequence[Command],
+        expected: set[int],
+        *,
+        is_quote: bool,
     ) -> Known:
         """Step 0: whom and what the commands mean, ids to give, and the period rows, committed before the batch."""
         asked = Asked.of(commands, configuration)
-        async with self._database.posting() as connection:
-            if self._secret is None:
-                self._secret = await load_secret(connection)
-            await self._ids.fill(connection, len(commands) * IDS_PER_COMMAND)
-            identifiers, members = await resolve_members(connection, asked.identifiers, asked.member_ids)
-            originals = []
-            if asked.original_ids or asked.original_keys or asked.original_references:
-                originals = await load_commands(
-                    connection, asked.original_ids, asked.original_keys, originals=asked.original_references
-                )
+        if self._secret is None:
+            self._secret = await load_secret(connection)
+        await self._ids.fill(connection, len(commands) * IDS_PER_COMMAND)
+        identifiers, members = await resolve_members(connection, asked.identifiers, asked.member_ids)
+        originals = []
+        if asked.original_ids or asked.original_keys or asked.original_references:
+            originals = await load_commands(
+                connection, asked.original_ids, asked.original_keys, originals=asked.original_references
+            )
         posting_into = {min(expected)} if not self._is_history else expected
         if not is_quote and not posting_into <= self._known_periods:
-            async with self._database.posting() as connection:
-                spans = [period_span(period_id, configuration.programme.zone) for period_id in posting_into]
-                await ensure_periods(connection, spans)
+            spans = [period_span(period_id, configuration.programme.zone) for period_id in posting_into]
+            await ensure_periods(connection, spans)
             self._known_periods |= posting_into
         return Known(self._secret, asked, identifiers, members, originals)
 
     async def _lock_periods(
         self,
-        connection: AsyncConnection,
+        connection: BatchConnection,
         configuration: Configuration,
         commands: Sequence[Command],
         expected: set[int],
@@ -360,7 +368,7 @@ class PostingQueue:
             raise StartOver
         return clock
 
-    async def _load(self, connection: AsyncConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
+    async def _load(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
         """Steps 3 to 6: claims, then locks on budgets and accounts, then, in new statements, what deciding needs."""
         batch.identifiers, batch.members = known.identifiers, known.members
         if not batch.is_quote:
@@ -387,7 +395,7 @@ class PostingQueue:
         if accounts:
             await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})
 
-    async def _claim(self, connection: AsyncConnection, batch: Batch, commands: Sequence[Command]) -> None:
+    async def _claim(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> None:
         claims: dict[tuple[str, str], tuple[int, int]] = {}
         for command in commands:
             if not isinstance(command, Enroll):
@@ -407,7 +415,7 @@ class PostingQueue:
             batch.claims = claims
 
     async def _lock_budgets(
-        self, connection: AsyncConnection, windows: dict[tuple[int, int], BudgetPlan]
+        self, connection: BatchConnection, windows: dict[tuple[int, int], BudgetPlan]
     ) -> dict[tuple[int, int], Budget]:
         ordered = [(windows[window], window[1]) for window in sorted(windows)]
         missing = [(plan, period_id) for plan, period_id in ordered if (plan.id, period_id) not in self._known_windows]
@@ -419,18 +427,18 @@ class PostingQueue:
 def _trouble_of(error: Exception) -> _Trouble:
     if isinstance(error, StartOver):
         return _Trouble.CONTENTION
-    if isinstance(error, OSError | PoolTimeoutError):
+    if isinstance(error, OSError | PoolTimeoutError) or is_connection_lost(error):
         return _Trouble.SERVER
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, DBAPIError | asyncpg.PostgresError):
         return _Trouble.FAULT
     state = sqlstate(error)
     if state in CONTENTION_STATES:
         return _Trouble.CONTENTION
     from_server = state is not None and state.startswith(SERVER_CLASSES) and state != STATEMENT_TIMEOUT
-    return _Trouble.SERVER if from_server or error.connection_invalidated else _Trouble.FAULT
+    return _Trouble.SERVER if from_server else _Trouble.FAULT
 
 
-async def _decide_all(connection: AsyncConnection, batch: Batch, commands: Sequence[Command]) -> list[Outcome]:
+async def _decide_all(connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> list[Outcome]:
     """Decides commands in order; of a large batch the first rows are written while the others are being decided."""
     outcomes: list[Outcome] = []
     ahead: asyncio.Task[None] | None = None

@@ -13,9 +13,8 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.database import Database
+from domain.database import Connection, Database
 from domain.periods import local_date
 
 BASE_RULE_CODE = "base"
@@ -219,21 +218,21 @@ EARN_RULE_SQL = text(
 )
 
 
-async def load_configuration(connection: AsyncConnection) -> Configuration | None:
+async def load_configuration(connection: Connection) -> Configuration | None:
     """The configuration as one transaction sees it; None before the first ``coalition apply``.
 
     Whoever needs it not to change under him holds the configuration lock in the same transaction.
     """
-    programme = (await connection.execute(PROGRAMME_SQL)).one_or_none()
-    if programme is None:
+    programme = (await connection.execute(PROGRAMME_SQL)).all()
+    if not programme:
         return None
-    partners = [Partner(*row) for row in await connection.execute(PARTNER_SQL)]
-    stores = [Store(*row) for row in await connection.execute(STORE_SQL)]
-    terms = [Terms(*row) for row in await connection.execute(TERMS_SQL)]
-    plans = [BudgetPlan(*row) for row in await connection.execute(BUDGET_PLAN_SQL)]
-    rules = [EarnRule(*row) for row in await connection.execute(EARN_RULE_SQL)]
+    partners = [Partner(*row) for row in (await connection.execute(PARTNER_SQL)).all()]
+    stores = [Store(*row) for row in (await connection.execute(STORE_SQL)).all()]
+    terms = [Terms(*row) for row in (await connection.execute(TERMS_SQL)).all()]
+    plans = [BudgetPlan(*row) for row in (await connection.execute(BUDGET_PLAN_SQL)).all()]
+    rules = [EarnRule(*row) for row in (await connection.execute(EARN_RULE_SQL)).all()]
     return Configuration(
-        Programme(*programme),
+        Programme(*programme[0]),
         {partner.id: partner for partner in partners},
         {store.id: store for store in stores},
         _by_partner(terms),

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.batch import Batch, CommandInput, LotUseRow, NewMember, TransactionRow
 from domain.commands import CommandRow, MovementKind
+from domain.database import BatchConnection, Connection
 from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot
@@ -110,7 +110,7 @@ RELEASE_CLAIMS_SQL = text(
 )
 
 
-async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
+async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     """Writes everything a batch decided. Raises LedgerFault when a statement did not touch exactly its rows."""
     await _write_members(connection, batch)
     await write_ahead(connection, batch)
@@ -120,7 +120,7 @@ async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
     await add_positions(connection, batch.position_changes)
 
 
-async def write_ahead(connection: AsyncConnection, batch: Batch) -> None:
+async def write_ahead(connection: BatchConnection, batch: Batch) -> None:
     """Writes the new rows of the commands that are decided by now, perhaps while others still are.
 
     A lot that changes afterwards is updated in the end. Raises LedgerFault as ``write_batch`` does.
@@ -144,19 +144,19 @@ async def write_ahead(connection: AsyncConnection, batch: Batch) -> None:
         await _insert(connection, INSERT_LOT_USES_SQL, lot_uses)
 
 
-async def _insert(connection: AsyncConnection, statement: TextClause, rows: Sequence[tuple[object, ...]]) -> None:
+async def _insert(connection: BatchConnection, statement: TextClause, rows: Sequence[tuple[object, ...]]) -> None:
     await _expect(connection, statement, {"rows": rows}, len(rows))
 
 
 async def _expect(
-    connection: AsyncConnection, statement: TextClause, parameters: Mapping[str, object], rows: int
+    connection: BatchConnection, statement: TextClause, parameters: Mapping[str, object], rows: int
 ) -> None:
     result = await connection.execute(statement, parameters)
     if result.rowcount != rows:
         raise LedgerFault(f"{rows} rows expected, {result.rowcount} written by: {' '.join(statement.text.split()[:4])}")
 
 
-async def _write_members(connection: AsyncConnection, batch: Batch) -> None:
+async def _write_members(connection: BatchConnection, batch: Batch) -> None:
     if batch.new_members:
         accounts = [batch.accounts[new.account_id] for new in batch.new_members]
         rows = [(a.id, a.available, a.pending, a.held, a.next_expires_at) for a in accounts]
@@ -191,7 +191,7 @@ def _lot_values(lot: Lot) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
+async def _settle_claims(connection: BatchConnection, batch: Batch) -> None:
     # Claims were made for the first enrolment that named an identifier; if that one was refused, another may have it.
     owners: dict[tuple[str, str], NewMember] = {
         identifier: member for member in batch.new_members for identifier in member.identifiers
@@ -214,7 +214,7 @@ async def _settle_claims(connection: AsyncConnection, batch: Batch) -> None:
         await _expect(connection, RELEASE_CLAIMS_SQL, gone, len(released))
 
 
-async def _write_transactions(connection: AsyncConnection, rows: Sequence[TransactionRow]) -> list[int]:
+async def _write_transactions(connection: BatchConnection, rows: Sequence[TransactionRow]) -> list[int]:
     if not rows:
         return []
     # They are inserted in the order of their ids, which is that of ``rows``, and so the hashes come back.
@@ -225,7 +225,7 @@ async def _write_transactions(connection: AsyncConnection, rows: Sequence[Transa
     return hashes
 
 
-async def _update_lots(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
+async def _update_lots(connection: BatchConnection, accounts: Iterable[Account]) -> None:
     lots = [lot for account in accounts for lot in account.lots if lot.is_changed and not lot.is_new]
     if lots:
         parameters: dict[str, list[object]] = {
@@ -237,7 +237,7 @@ async def _update_lots(connection: AsyncConnection, accounts: Iterable[Account])
         await _expect(connection, UPDATE_LOTS_SQL, parameters, len(lots))
 
 
-async def _update_accounts(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
+async def _update_accounts(connection: BatchConnection, accounts: Iterable[Account]) -> None:
     changed = [account for account in accounts if account.is_changed and not account.is_new]
     if changed:
         parameters: dict[str, list[object]] = {
@@ -248,7 +248,7 @@ async def _update_accounts(connection: AsyncConnection, accounts: Iterable[Accou
         await _expect(connection, UPDATE_ACCOUNTS_SQL, parameters, len(changed))
 
 
-async def _update_budgets(connection: AsyncConnection, batch: Batch) -> None:
+async def _update_budgets(connection: BatchConnection, batch: Batch) -> None:
     changed = [budget for budget in batch.budgets.values() if budget.is_changed]
     if changed:
         parameters: dict[str, list[object]] = {
@@ -280,7 +280,7 @@ def _position_changes(rows: Sequence[TransactionRow], hashes: Sequence[int]) -> 
     ]
 
 
-async def add_positions(connection: AsyncConnection, changes: Iterable[tuple[int, Contribution]]) -> None:
+async def add_positions(connection: Connection, changes: Iterable[tuple[int, Contribution]]) -> None:
     """Step 9: adds contributions to the positions of their periods, in the order of the primary key."""
     merged: dict[tuple[int, int, str], list[int]] = {}
     for period_id, change in changes:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import httpx2
-from sqlalchemy import event
+from sqlalchemy import TextClause, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app, running_services
@@ -15,7 +15,7 @@ from api.graphql.context import Services
 from api.oauth.clients import create_client
 from api.runtime import Runtime
 from api.security import PARTNER_SCOPES
-from domain.database import Database
+from domain.database import BatchConnection, Database, Rows
 from domain.periods import Clock
 from domain.terms import ConfigurationCache
 from tests.factories import MID_MARCH, apply_toml, fixed_clock
@@ -137,12 +137,22 @@ class Shop:
             if "set_config" not in statement:
                 seen.append(statement)
 
+        execute = BatchConnection.execute
+
+        async def noted(
+            connection: BatchConnection, statement: TextClause, parameters: Mapping[str, Any] | None = None
+        ) -> Rows:
+            seen.append(statement.text)
+            return await execute(connection, statement, parameters)
+
         engines: list[AsyncEngine] = [self.services.database._posting, self.services.database._reading]
         for engine in engines:
             event.listen(engine.sync_engine, "before_cursor_execute", note)
+        BatchConnection.execute = noted  # type: ignore[assignment, method-assign]
         try:
             yield seen
         finally:
+            BatchConnection.execute = execute  # type: ignore[method-assign]
             for engine in engines:
                 event.remove(engine.sync_engine, "before_cursor_execute", note)
 

@@ -13,7 +13,6 @@ import httpx2
 import pytest
 import structlog
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.routing import Route
 
 from api.app import create_app
@@ -21,7 +20,7 @@ from api.logs import AccessLog, configure_logging, log_fault, watch_loop
 from api.security import REALM
 from domain import queue as queue_module
 from domain.batch import Batch
-from domain.database import Database
+from domain.database import BatchConnection, Database
 from domain.errors import LedgerFault
 from domain.observing import REQUEST_ID, fault_facts
 from domain.writing import write_batch
@@ -142,7 +141,7 @@ COMPLAINTS = {
 }
 
 
-async def complaining(connection: AsyncConnection, batch: Batch) -> None:
+async def complaining(connection: BatchConnection, batch: Batch) -> None:
     """Writes what is new, then lets the database complain about a member's row in its own words."""
     await write_batch(connection, batch)
     for row, _ in batch.accepted:
@@ -189,7 +188,7 @@ async def test_no_line_holds_anybody_s_data_whatever_fails(
     # What the queue could not do is told once, by fact, under the request's id.
     assert unique["event"] == syntax["event"] == "1 commands refused by a fault, request faulty-till"
     assert (unique["logger"], unique["level"]) == ("domain.queue", "error")
-    assert (unique["fault"]["error"], unique["fault"]["sqlstate"]) == ("IntegrityError", "23505")
+    assert (unique["fault"]["error"], unique["fault"]["sqlstate"]) == ("UniqueViolationError", "23505")
     assert unique["fault"]["constraint"] == "member_identifier_pkey"
     assert any(frame.endswith(" complaining") for frame in unique["fault"]["frames"])
     assert syntax["fault"]["sqlstate"] == "22P02"

@@ -6,12 +6,11 @@ from decimal import Decimal
 from typing import cast
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import queue as queue_module
 from domain.batch import Batch
 from domain.commands import Amount, Command, Earn, Enroll, Enrolled, MemberRef, Posted, Refusal
-from domain.database import Database
+from domain.database import BatchConnection, Database
 from domain.errors import RefusalCode
 from domain.queue import BATCH_MAX, PostingQueue, _Ids
 from domain.terms import ConfigurationCache
@@ -29,7 +28,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many commands each batch that is written accepts."""
     sizes: list[int] = []
 
-    async def counted(connection: AsyncConnection, batch: Batch) -> None:
+    async def counted(connection: BatchConnection, batch: Batch) -> None:
         sizes.append(len(batch.accepted))
         await write_batch(connection, batch)
 
@@ -220,7 +219,7 @@ async def test_a_caller_that_goes_away_is_posted_all_the_same(till: Till) -> Non
 async def test_a_caller_that_goes_away_in_mid_batch_harms_nobody(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     reached = asyncio.Event()
 
-    async def slow(connection: AsyncConnection, batch: Batch) -> None:
+    async def slow(connection: BatchConnection, batch: Batch) -> None:
         reached.set()
         await asyncio.sleep(0)
         await write_batch(connection, batch)
@@ -297,6 +296,6 @@ async def test_ids_ascend_however_many_ask_for_them(monkeypatch: pytest.MonkeyPa
         return range(start, start + 10)
 
     monkeypatch.setattr(queue_module, "next_id_block", uneven)
-    ids, nowhere = _Ids(), cast("AsyncConnection", None)
+    ids, nowhere = _Ids(), cast("BatchConnection", None)
     await asyncio.gather(ids.fill(nowhere, 25), ids.fill(nowhere, 35))
     assert [next(ids) for _ in range(40)] == list(range(40))

@@ -4,19 +4,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import URL, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from domain import database as database_module
 from domain import queue as queue_module
 from domain.batch import Batch
 from domain.commands import Command, Earn, Enrolled, Posted, Refusal
-from domain.database import Database, DatabaseUrls
+from domain.database import BatchConnection, Database, DatabaseUrls
 from domain.errors import RefusalCode
 from domain.loading import lock_shared
 from domain.queue import TRIES_MAX, _Trouble
@@ -26,7 +26,7 @@ from tests.domain.conftest import TWO_PARTNERS
 from tests.domain.gates import gate_before
 from tests.domain.tills import Till, codes, till_on
 
-Disturb = Callable[[AsyncConnection, Batch], Awaitable[object]]
+Disturb = Callable[[BatchConnection, Batch], Awaitable[object]]
 
 
 def disturb_writing(
@@ -35,7 +35,7 @@ def disturb_writing(
     """Does something before or after the writing of the next batches; answers a list with the size of every attempt."""
     attempts: list[int] = []
 
-    async def disturbed(connection: AsyncConnection, batch: Batch) -> None:
+    async def disturbed(connection: BatchConnection, batch: Batch) -> None:
         attempts.append(len(batch.accepted))
         is_disturbed = len(attempts) <= times
         if is_disturbed and before is not None:
@@ -51,19 +51,23 @@ def disturb_writing(
 def fail_with(state: str) -> Disturb:
     """A real error of PostgreSQL with that SQLSTATE."""
 
-    async def fail(connection: AsyncConnection, batch: Batch) -> None:
+    async def fail(connection: BatchConnection, batch: Batch) -> None:
         await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END $$"))
 
     return fail
 
 
-async def cut_off(connection: AsyncConnection, batch: Batch | None = None) -> None:
+def cutting_off(database: Database) -> Disturb:
     """Ends the server's side of the connection; whoever executes or commits next finds it gone."""
-    pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-    engine = create_async_engine(connection.engine.url, poolclass=NullPool)
-    async with engine.connect() as administrator:
-        await administrator.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
-    await engine.dispose()
+
+    async def cut_off(connection: BatchConnection, batch: Batch) -> None:
+        pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        engine = create_async_engine(database.urls.owner, poolclass=NullPool)
+        async with engine.connect() as administrator:
+            await administrator.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        await engine.dispose()
+
+    return cut_off
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -85,7 +89,7 @@ async def test_what_is_nobody_s_fault_is_tried_again(
 async def test_a_connection_lost_before_the_commit_is_no_loss(
     till: Till, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    attempts = disturb_writing(monkeypatch, times=2, **{moment: cut_off})
+    attempts = disturb_writing(monkeypatch, times=2, **{moment: cutting_off(till.database)})
     outcomes = await till.queue.post_many([till.enrolment("new"), till.purchase("k", "100.00", card="new")])
 
     assert codes(outcomes) == {"posted": 2}
@@ -95,25 +99,25 @@ async def test_a_connection_lost_before_the_commit_is_no_loss(
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, database: Database, times: int) -> None:
     """The next ``times`` batches are committed, but the connection is lost before that is known."""
-    posting = Database.posting
+    transaction = BatchConnection.transaction
     written: list[object] = []
     lost: list[object] = []
 
-    async def noted(connection: AsyncConnection, batch: Batch) -> None:
+    async def noted(connection: BatchConnection, batch: Batch) -> None:
         written.append(connection)
 
     disturb_writing(monkeypatch, after=noted, times=10**6)
 
     @asynccontextmanager
-    async def losing(self: Database, isolation: str = "READ COMMITTED") -> AsyncIterator[AsyncConnection]:
-        async with posting(self, isolation) as connection:
-            yield connection
-        if connection in written and len(lost) < times:
-            lost.append(connection)
-            async with posting(self) as other:
-                await cut_off(other)
+    async def losing(self: BatchConnection) -> AsyncIterator[None]:
+        async with transaction(self):
+            yield
+        if self in written and len(lost) < times:
+            lost.append(self)
+            await cutting_off(database)(self, cast("Batch", None))
+            await self.execute(text("SELECT"))
 
-    monkeypatch.setattr(Database, "posting", losing)
+    monkeypatch.setattr(BatchConnection, "transaction", losing)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -281,7 +285,7 @@ async def test_of_a_hundred_only_the_guilty_one_is_refused(
 
 
 async def test_a_batch_that_takes_too_long_is_halved(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow_when_large(connection: AsyncConnection, batch: Batch) -> None:
+    async def slow_when_large(connection: BatchConnection, batch: Batch) -> None:
         if len(batch.accepted) > 30:
             await fail_with("57014")(connection, batch)
 
@@ -336,7 +340,7 @@ async def test_a_batch_that_runs_out_of_ids_fetches_more(till: Till, monkeypatch
     monkeypatch.setattr(till.queue._ids, "wanted", 0)
     till.queue._ids._left.clear()
 
-    async def a_few(connection: AsyncConnection) -> range:
+    async def a_few(connection: BatchConnection) -> range:
         last: int = (await connection.execute(text("SELECT nextval('ledger_id')"))).scalar_one()
         return range(last, last + 10)
 
