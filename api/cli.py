@@ -271,7 +271,7 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Load the demo coalition: real purchases through the real posting path, ended months closed but the last."""
-    from api.importing import load_demo
+    from api.demo.loading import load_demo
     from api.server import serve as serve_app
 
     settings = load_settings()

@@ -1,8 +1,8 @@
-"""Loading: a bulk file, or the demo's rows, through the real posting path, with progress and a reject file."""
+"""Loading a bulk file through the real posting path, with progress and a reject file."""
 
 import csv
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self, TextIO
@@ -11,21 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from api.bulk import REJECT_HEADER, Importer, Row, Summary, read_rows
-from api.demo.data import COALITION_FILE, demo_rows
 from api.graphql.ids import IdCodec, load_installation_secret
 from api.runtime import Runtime, long_lived_spared
-from api.settling import CLOSE_KEY_PREFIX
 from domain.commands import Refusal
-from domain.errors import InputFileError, LedgerFault
+from domain.errors import InputFileError
 from domain.queue import PostingQueue
-from domain.values import OPERATOR_ID
-from partners.apply import apply_coalition
-from partners.coalition_file import parse_coalition
-from settlement.closing import close_period
-from settlement.reading import periods_page
 
 STANDARD_INPUT = "-"
-DEMO_PERIODS_MAX = 100
 
 
 async def import_bulk_file(
@@ -53,7 +45,7 @@ def _opened(path: Path) -> TextIO:
 
 async def _import(runtime: Runtime, source: TextIO, rejects: Path, screen: Console, *, is_history: bool) -> Summary:
     with _RejectFile(rejects) as reject_file:
-        async with _importer(runtime, reject_file.write, is_history=is_history) as importer:
+        async with an_importer(runtime, reject_file.write, is_history=is_history) as importer:
             with progress_bar(screen) as progress:
                 task = progress.add_task("rows posted", total=None)
                 summary = await importer.run(
@@ -70,9 +62,10 @@ async def _import(runtime: Runtime, source: TextIO, rejects: Path, screen: Conso
 
 
 @asynccontextmanager
-async def _importer(
+async def an_importer(
     runtime: Runtime, reject: Callable[[Row, Refusal], None], *, is_history: bool
 ) -> AsyncIterator[Importer]:
+    """An importer on a posting queue of its own; ``reject`` takes what cannot be posted."""
     configuration = await runtime.programme_configuration()
     ids = IdCodec(await load_installation_secret(runtime.database))
     queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, is_history=is_history)
@@ -119,48 +112,3 @@ def progress_bar(screen: Console) -> Progress:
         console=screen,
         transient=not screen.is_terminal,
     )
-
-
-async def load_demo(runtime: Runtime, months: int, screen: Console, *, as_is: bool) -> Summary:
-    """Applies the demo coalition, posts its purchases, and closes every ended month loaded but the most recent.
-
-    Answers what was posted.
-
-    Raises LedgerFault when a row is refused: the demo's rows are ours.
-    """
-    parsed = parse_coalition(COALITION_FILE.read_text(encoding="utf-8"))
-    await apply_coalition(runtime.database, parsed, clock=runtime.clock)
-    configuration = await runtime.programme_configuration()
-    zone = configuration.programme.zone
-    now = runtime.clock()
-    refused: list[str] = []
-
-    def reject(row: Row, refusal: Refusal) -> None:
-        refused.append(f"{row.values[1]}: {refusal.code}")
-
-    with progress_bar(screen) as progress:
-        task = progress.add_task(f"demo: {months} months of real purchases", total=None)
-        rows: Iterable[Row] = (
-            Row(number, row) for number, row in enumerate(demo_rows(now, months, zone, as_is=as_is), 2)
-        )
-        async with _importer(runtime, reject, is_history=True) as importer:
-            summary = await importer.run(rows, lambda _: progress.update(task, completed=importer.summary.rows))
-    if refused:
-        raise LedgerFault(f"{len(refused)} rows of the demo were refused, first {refused[0]}")
-    screen.print(f"demo: {summary.as_json()}", markup=False, highlight=False, soft_wrap=True)
-    await _close_ended(runtime, screen)
-    return summary
-
-
-async def _close_ended(runtime: Runtime, screen: Console) -> None:
-    page = await periods_page(runtime.database, OPERATOR_ID, DEMO_PERIODS_MAX)
-    ended = [period for period in page if period.closes_at <= runtime.clock() and period.state != "CLOSED"]
-    # The most recent ended month is left open, for whoever wants to close one.
-    for period in reversed(ended[1:]):
-        closed = await close_period(runtime.database, runtime.clock, period.label, f"{CLOSE_KEY_PREFIX}{period.label}")
-        assert closed.period.certificate is not None
-        screen.print(
-            f"demo: {period.label} closed, certificate {closed.period.certificate.sha256}",
-            highlight=False,
-            soft_wrap=True,
-        )
