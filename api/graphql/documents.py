@@ -21,6 +21,7 @@ from graphql import (
 )
 
 from api.graphql.analysis import analyse
+from api.graphql.executing import Selections
 from api.graphql.limits import SELECTIONS_MAX, TOKENS_MAX
 from api.graphql.scopes import Requirement
 
@@ -44,11 +45,13 @@ class DocumentRefused(Exception):
 class Operation:
     """One operation of a document, and what it needs; ``required`` is None until it was analysed.
 
-    Where ``uses_variables``, the cost depends on them and must be found again for each request.
+    Where ``uses_variables``, the cost depends on them and must be found again for each request. ``selections`` are
+    remembered by the executor; None where a directive may change them from request to request.
     """
 
     node: OperationDefinitionNode
     is_mutation: bool
+    selections: Selections | None
     required: tuple[tuple[str, Requirement], ...] | None = None
     uses_variables: bool = False
 
@@ -115,7 +118,7 @@ class Documents:
                     raise refused("GRAPHQL_VALIDATION_FAILED", "there are no subscriptions")
                 is_mutation = definition.operation == OperationType.MUTATION
                 operation_name = None if definition.name is None else definition.name.value
-                operations[operation_name] = Operation(definition, is_mutation)
+                operations[operation_name] = Operation(definition, is_mutation, None if "@" in query else {})
         if _selections(node) > SELECTIONS_MAX:
             message = f"the document has more than {SELECTIONS_MAX} fields: ask in several requests"
             raise refused("QUERY_TOO_COSTLY", message)

@@ -16,6 +16,7 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
 
 from api.graphql.context import Context, Services
 from api.graphql.documents import DocumentRefused, Documents, Operation
+from api.graphql.executing import LeanExecutor
 from api.graphql.limits import BODY_BYTES_MAX, QUERY_STRING_BYTES_MAX
 from api.graphql.negotiation import JSON, RESPONSE_JSON, is_json_body, response_type
 from api.graphql.schema import schema as strawberry_schema
@@ -148,6 +149,8 @@ class GraphQLEndpoint:
             Context(services, principal, scopes, request_id),
             request.variables,  # type: ignore[arg-type]  # read only
             request.operation_name,
+            executor_class=LeanExecutor,
+            selections=operation.selections,
         )
         if isawaitable(result):
             result = await result
