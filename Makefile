@@ -33,8 +33,9 @@ run: $(RUNTIME) ## Start the platform with the demo coalition on 127.0.0.1:8000
 
 ##@ Develop
 .PHONY: test check bench lock clean help
+# A process per core, each with a server of its own. ARGS='-n0 --pdb' stays in one, as a debugger needs it.
 test: $(DEV) ## Run all tests; ARGS='-k earn' picks some
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(ARGS)
 
 # All of them even when one fails, side by side: mypy keeps one core busy while the rest share the other.
 CHECKS := types lint format imports dependencies house-rules schema migrations

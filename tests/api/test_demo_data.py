@@ -28,6 +28,9 @@ from api.demo.data import (
     demo_rows,
 )
 
+# In one process: all read the same few years, which are made once.
+pytestmark = pytest.mark.xdist_group("demo data")
+
 NEW_YORK = ZoneInfo("America/New_York")
 NOW = datetime(2026, 6, 10, 15, tzinfo=NEW_YORK)  # a Wednesday
 

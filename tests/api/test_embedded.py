@@ -21,6 +21,10 @@ from sqlalchemy import make_url
 
 from api import embedded
 from api.embedded import EmbeddedDatabaseError, EmbeddedServer
+from tests.conftest import memory
+
+# One after the other: they make and remove what is in SHARED.
+pytestmark = pytest.mark.xdist_group("embedded")
 
 QUICK = {"fsync": "off"}
 SHARED = Path("/var/lib/coalition")
@@ -56,7 +60,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the se
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """A folder that every account can enter; servers left in it are ended, and so is it."""
-    base = Path(tempfile.mkdtemp())
+    base = Path(tempfile.mkdtemp(dir=memory()))
     base.chmod(0o755)
     try:
         yield base
@@ -346,7 +350,9 @@ def test_processes_that_come_and_go_at_once_all_find_a_server(
 
 
 def test_ctrl_c_ends_the_process_and_not_the_server(data: Path, run: Callable[..., subprocess.Popen[str]]) -> None:
-    starter = run(SHARE.replace("sys.stdin.read()", "import time; time.sleep(60)"), data)
+    # What starts the tests may ignore Ctrl-C, as shells have it for what runs in the background.
+    listening = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); time.sleep(60)"
+    starter = run(SHARE.replace("sys.stdin.read()", listening), data)
     cluster = socket_dir(starter)
     server_was = server_pid(cluster)
     with embedded.start(data) as server:
