@@ -95,14 +95,15 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Returns when ``/readyz`` answers 200."""
-        for _ in range(READY_SECONDS * 10):
-            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
-            try:
-                if httpx2.get(f"{self.url}/readyz").status_code == httpx2.codes.OK:
-                    return
-            except httpx2.TransportError:
-                pass
-            _pause()
+        with httpx2.Client() as http:  # one for all attempts: each new one reads the authorities' certificates
+            for _ in range(READY_SECONDS * 10):
+                assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+                try:
+                    if http.get(f"{self.url}/readyz").status_code == httpx2.codes.OK:
+                        return
+                except httpx2.TransportError:
+                    pass
+                _pause()
         raise AssertionError(self.log.read_text(encoding="utf-8"))
 
     def token(self, client: tuple[str, str]) -> str:

@@ -50,7 +50,7 @@ async def under_load(loads: list[Load], act: object) -> None:
     await asyncio.sleep(LOAD_SECONDS)
     assert callable(act)
     act()
-    await asyncio.sleep(LOAD_SECONDS)
+    await asyncio.wait(tills, timeout=LOAD_SECONDS)
     for load in loads:
         load.stopped = True
     await asyncio.gather(*tills)
