@@ -1,4 +1,7 @@
-"""One server for the session (for each process of a parallel one), one migrated template, and a database of its own for every test."""
+"""One server for the session, one migrated template, and a database of its own for every test.
+
+Where several processes share the tests, each has its own session: its own server, template and databases.
+"""
 
 import asyncio
 import os
