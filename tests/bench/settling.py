@@ -66,6 +66,8 @@ def close_vs_scan(*, quick: bool) -> Result:
 
 async def _close(server: EmbeddedServer, label: str) -> float:
     async with opened(server, COPY) as database:
+        async with database.posting() as connection:
+            await connection.execute(text("SELECT"))  # connected, as the other side is
         began = perf_counter()
         closed = await close_period(database, system_clock, label, "bench")
         seconds = perf_counter() - began
