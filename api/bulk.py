@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from api.graphql.ids import IdCodec
 from domain.commands import (
@@ -36,10 +36,22 @@ from domain.periods import period_containing
 from domain.queue import BATCH_MAX, PostingQueue
 from domain.terms import Configuration
 
-HEADER = (
-    "kind", "idempotency_key", "partner", "store", "member_kind", "member", "occurred_at", "amount", "currency",
-    "points", "reference",
-)  # fmt: skip
+
+class _Values(NamedTuple):
+    kind: str
+    idempotency_key: str
+    partner: str
+    store: str
+    member_kind: str
+    member: str
+    occurred_at: str
+    amount: str
+    currency: str
+    points: str
+    reference: str
+
+
+HEADER = _Values._fields
 """Columns of the bulk file, in this order."""
 
 REJECT_HEADER = ("line", "code", "message", *HEADER)
@@ -108,6 +120,12 @@ class Importer:
         self._configuration = configuration
         self._ids = ids
         self._reject = reject
+        self._makers: dict[str, Callable[[int, _Values], Command]] = {
+            "enroll": self._enroll,
+            "earn": self._earn,
+            "burn": self._burn,
+            "reverse": self._reverse,
+        }
         self.summary = Summary()
 
     async def run(self, rows: Iterable[Row], progress: Callable[[Row], None]) -> Summary:
@@ -161,78 +179,77 @@ class Importer:
         if len(row.values) != len(HEADER):
             message = f"{len(row.values)} columns instead of {len(HEADER)}"
             raise Refused(RefusalCode.INPUT_INVALID, message)
-        values = dict(zip(HEADER, (value.strip() for value in row.values), strict=True))
-        partner = self._configuration.partners_by_code.get(values["partner"])
+        values = _Values(*map(str.strip, row.values))
+        partner = self._configuration.partners_by_code.get(values.partner)
         if partner is None:
             raise Refused(RefusalCode.INPUT_INVALID, "no partner has this code", "partner")
-        make = {"enroll": self._enroll, "earn": self._earn, "burn": self._burn, "reverse": self._reverse}
-        kind = values["kind"].lower()
-        if kind not in make:
+        make = self._makers.get(values.kind.lower())
+        if make is None:
             raise Refused(RefusalCode.INPUT_INVALID, "kind must be enroll, earn, burn or reverse", "kind")
-        return make[kind](partner.id, values)
+        return make(partner.id, values)
 
-    def _enroll(self, partner_id: int, values: dict[str, str]) -> Command:
-        if values["member_kind"] not in IDENTIFIER_KINDS:
+    def _enroll(self, partner_id: int, values: _Values) -> Command:
+        if values.member_kind not in IDENTIFIER_KINDS:
             raise Refused(RefusalCode.INPUT_INVALID, "member_kind must be card, email or phone", "member_kind")
         identifiers: dict[str, str | None] = dict.fromkeys(IDENTIFIER_KINDS)
-        identifiers[values["member_kind"]] = values["member"]
+        identifiers[values.member_kind] = values.member
         return Enroll(
             partner_id,
-            values["idempotency_key"],
+            values.idempotency_key,
             identifiers["card"],
             identifiers["email"],
             identifiers["phone"],
             _store(values),
             ENROLL_CHANNEL,
             (),
-            _instant(values["occurred_at"]) if values["occurred_at"] else None,
+            _instant(values.occurred_at) if values.occurred_at else None,
         )
 
-    def _earn(self, partner_id: int, values: dict[str, str]) -> Command:
+    def _earn(self, partner_id: int, values: _Values) -> Command:
         amount = _amount(values)
         if amount is None:
             raise Refused(RefusalCode.AMOUNT_INVALID, "an earn row needs an amount", "amount")
         return Earn(
             partner_id,
-            values["idempotency_key"],
+            values.idempotency_key,
             self._member(partner_id, values),
             amount,
-            _instant(values["occurred_at"]),
-            values["reference"],
+            _instant(values.occurred_at),
+            values.reference,
             _store(values),
         )
 
-    def _burn(self, partner_id: int, values: dict[str, str]) -> Command:
+    def _burn(self, partner_id: int, values: _Values) -> Command:
         points = _points(values)
         if points is None:
             raise Refused(RefusalCode.AMOUNT_INVALID, "a burn row needs points", "points")
         return Burn(
             partner_id,
-            values["idempotency_key"],
+            values.idempotency_key,
             self._member(partner_id, values),
             points,
-            _instant(values["occurred_at"]),
-            values["reference"],
+            _instant(values.occurred_at),
+            values.reference,
             _store(values),
         )
 
-    def _reverse(self, partner_id: int, values: dict[str, str]) -> Command:
+    def _reverse(self, partner_id: int, values: _Values) -> Command:
         amount, points = _amount(values), _points(values)
         # Amount or points tell which kind is meant; with neither, a reference that fits both is ambiguous.
         kind = CommandKind.EARN if amount is not None else CommandKind.BURN if points is not None else None
-        original = OriginalRef(reference=values["reference"], kind=kind, store=_store(values))
+        original = OriginalRef(reference=values.reference, kind=kind, store=_store(values))
         return Reverse(
             partner_id,
-            values["idempotency_key"],
+            values.idempotency_key,
             original,
-            _instant(values["occurred_at"]),
+            _instant(values.occurred_at),
             amount,
             None,
             points,
         )
 
-    def _member(self, partner_id: int, values: dict[str, str]) -> MemberRef:
-        kind, raw = values["member_kind"], values["member"]
+    def _member(self, partner_id: int, values: _Values) -> MemberRef:
+        kind, raw = values.member_kind, values.member
         if kind == "id":
             numbers = self._ids.decode(partner_id, "Member", raw)
             return MemberRef(member_id=None if numbers is None else numbers[0])
@@ -241,8 +258,8 @@ class Importer:
         return MemberRef(identifier=normalised(kind, raw, self._configuration.programme.region))
 
 
-def _store(values: dict[str, str]) -> StoreRef:
-    return StoreRef(code=values["store"] or None)
+def _store(values: _Values) -> StoreRef:
+    return StoreRef(code=values.store or None)
 
 
 def _instant(raw: str) -> datetime:
@@ -256,17 +273,17 @@ def _instant(raw: str) -> datetime:
     return instant
 
 
-def _amount(values: dict[str, str]) -> Amount | None:
-    if not values["amount"]:
+def _amount(values: _Values) -> Amount | None:
+    if not values.amount:
         return None
     try:
-        return Amount(Decimal(values["amount"]), values["currency"])
+        return Amount(Decimal(values.amount), values.currency)
     except InvalidOperation:
         raise Refused(RefusalCode.AMOUNT_INVALID, "the amount is not a number", "amount") from None
 
 
-def _points(values: dict[str, str]) -> int | None:
-    raw = values["points"]
+def _points(values: _Values) -> int | None:
+    raw = values.points
     if not raw:
         return None
     if not (raw.isascii() and raw.lstrip("-").isdigit()) or len(raw) > len(str(2**63)):

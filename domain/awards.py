@@ -37,7 +37,7 @@ class RatedLine(NamedTuple):
         return (self.sku, self.category)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Returned:
     """What came back of a purchase so far: amounts without lines, and per line (quantity_milli, amount_minor)."""
 
@@ -56,6 +56,9 @@ class Returned:
     def total_minor(self) -> int:
         """Everything that came back."""
         return self.amount_minor + sum(amount for _, amount in self.lines.values())
+
+
+NOTHING_RETURNED = Returned()
 
 
 def eligible_minor(rule: EarnRule, amount_minor: int, lines: Sequence[RatedLine] | None, returned: Returned) -> int:
@@ -103,9 +106,9 @@ def requested_awards(
     rules: Sequence[EarnRule], amount_minor: int, lines: Sequence[RatedLine] | None, currency_digits: int
 ) -> list[tuple[EarnRule, int]]:
     """The points each rule gives for a purchase, in the order of decision. Raises Refused beyond POINTS_MAX."""
-    nothing = Returned()
     asked = [
-        (rule, rule_points(rule, eligible_minor(rule, amount_minor, lines, nothing), currency_digits)) for rule in rules
+        (rule, rule_points(rule, eligible_minor(rule, amount_minor, lines, NOTHING_RETURNED), currency_digits))
+        for rule in rules
     ]
     if sum(points for _, points in asked) > POINTS_MAX:
         message = f"the purchase would earn more than {POINTS_MAX} points; post it in parts"

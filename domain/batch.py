@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
-from domain.awards import RatedLine, Returned
+from domain.awards import NOTHING_RETURNED, RatedLine, Returned
 from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
 from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Lot
@@ -177,7 +177,7 @@ class Original:
     burn_transaction_id: int | None = None
     burn_terms_id: int | None = None
     uses: list[BurnUse] = field(default_factory=list)
-    returned: Returned = field(default_factory=Returned)
+    returned: Returned = NOTHING_RETURNED
     is_returned: bool = False
     shortfall_points: int = 0
     has_details: bool = True

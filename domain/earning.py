@@ -1,6 +1,6 @@
 """Deciding about purchases: points by the partner's rules, granted by its budget, kept in lots."""
 
-from domain.awards import Award, RatedLine, Returned, decide_awards, eligible_minor, requested_awards
+from domain.awards import NOTHING_RETURNED, Award, RatedLine, decide_awards, eligible_minor, requested_awards
 from domain.baskets import checked_amount, lines_text, rated_lines
 from domain.batch import Batch, Booking, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
 from domain.commands import AwardResult, CommandKind, CommandRow, Earn, MovementKind, Posted
@@ -95,7 +95,7 @@ def _accept(
     stored = CommandInput(
         print_,
         reference_unique=batch.partner(command.partner_id).reference_unique,
-        eligible_minor=0 if first_rule is None else eligible_minor(first_rule, amount_minor, lines, Returned()),
+        eligible_minor=0 if first_rule is None else eligible_minor(first_rule, amount_minor, lines, NOTHING_RETURNED),
         lines=lines_text(lines),
     )
     batch.new_commands.append((row, stored))

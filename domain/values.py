@@ -4,7 +4,7 @@ Points are whole numbers. Money is integer micro-units (1e-6 of the programme cu
 units (cents, yen, fils) where a till or a statement speaks. Nothing here is, or becomes, a binary fraction.
 """
 
-from decimal import Decimal
+from decimal import Context, Decimal, Rounded
 
 from domain.errors import RefusalCode, Refused
 
@@ -25,6 +25,9 @@ AMOUNT_MAX_UNITS = 10**12
 
 FIGURES_MAX = 60
 """Most figures that a caller's number may have; more than the largest amount with its decimals ever needs."""
+
+EXACT = Context(prec=FIGURES_MAX, traps=[Rounded])
+"""Arithmetic that refuses to lose a figure, and so a number with too many of them."""
 
 MICRO_DIGITS = 6
 MICRO_PER_UNIT = 10**MICRO_DIGITS
@@ -53,21 +56,16 @@ def scaled(amount: Decimal, digits: int) -> int | None:
     """``amount`` x 10^digits as a whole number, or None when it has more decimals than that or is not finite."""
     if not amount.is_finite():
         return None
-    sign, figures, exponent = amount.as_tuple()
-    assert isinstance(exponent, int)
-    shift = exponent + digits
-    if not any(figures):
+    if not amount:
         return 0
-    if shift > 2 * len(str(AMOUNT_MAX_UNITS)) or len(figures) > FIGURES_MAX:
+    if amount.adjusted() > 2 * len(str(AMOUNT_MAX_UNITS)):
         return None
-    whole = int("".join(map(str, figures)))
-    if shift >= 0:
-        whole *= 10**shift
-    else:
-        whole, lost = divmod(whole, 10**-shift) if -shift <= len(figures) else (0, 1)
-        if lost:
-            return None
-    return -whole if sign else whole
+    try:
+        shifted = EXACT.scaleb(amount, digits)
+    except Rounded:
+        return None
+    whole = int(shifted)
+    return whole if whole == shifted else None
 
 
 def amount_minor(amount: Decimal, currency_digits: int, field: str) -> int:
