@@ -69,22 +69,13 @@ def fingerprint(  # noqa: PLR0913 (the parts of a command's input, each by name)
 
     ``amount_minor`` and ``points`` are what the caller named (None: all of it); enrolments pass no member and no time.
     """
-    instant = "" if occurred_at is None else str(_micro_since_epoch(occurred_at))
+    instant = "" if occurred_at is None else _micro_since_epoch(occurred_at)
     parts = (
-        kind,
-        "" if member_id is None else str(member_id),
-        str(store_id),
-        reference or "",
-        channel or "",
-        "" if amount_minor is None else str(amount_minor),
-        "" if points is None else str(points),
-        lines or "",
-        "" if reverses_id is None else str(reverses_id),
-        reason or "",
-        input_digest or "",
-        instant,
+        f"{kind}\x1f{'' if member_id is None else member_id}\x1f{store_id}\x1f{reference or ''}\x1f{channel or ''}\x1f"
+        f"{'' if amount_minor is None else amount_minor}\x1f{'' if points is None else points}\x1f{lines or ''}\x1f"
+        f"{'' if reverses_id is None else reverses_id}\x1f{reason or ''}\x1f{input_digest or ''}\x1f{instant}"
     )
-    return hashlib.sha256("\x1f".join(parts).encode()).digest()
+    return hashlib.sha256(parts.encode()).digest()
 
 
 def _micro_since_epoch(instant: datetime) -> int:
