@@ -132,7 +132,9 @@ async def test_the_file_adds_up_to_the_ledger(till: Till, tmp_path: Path) -> Non
 
 
 async def test_pages_make_the_same_bytes_as_one(till: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    await till.accept_all([till.purchase(f"k{number}", "40.00") for number in range(10)])
+    await till.accept_all([till.purchase(f"k{number}", "40.00") for number in range(5)])
+    till.clock.forward(hours=1)
+    await till.accept_all([till.purchase(f"k{number}", "40.00") for number in range(5, 10)])
     told: list[tuple[int, int]] = []
     runtime = Runtime(till.database, till.cache, till.clock)
     await export_transactions(runtime, str(tmp_path / "one.csv"), *MARCH, lambda *counts: told.append(counts))
@@ -140,6 +142,8 @@ async def test_pages_make_the_same_bytes_as_one(till: Till, tmp_path: Path, monk
     await export_transactions(runtime, str(tmp_path / "many.csv"), *MARCH, lambda *counts: told.append(counts))
 
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
+    _, rows = await export(till, tmp_path / "rows.csv")
+    assert picked(rows, "idempotency_key") == [(f"k{number}",) for number in range(10)]
     assert told == [(10, 10), (3, 10), (6, 10), (9, 10), (10, 10)]
 
 

@@ -60,6 +60,18 @@ async def test_what_is_nowhere_to_be_had_is_a_shortfall_that_stays_charged(till:
     assert (replay.replayed, replay.points, replay.shortfall_points) == (True, 25, 55)
 
 
+async def test_what_the_operator_funded_at_another_partner_is_not_touched(open_till: OpenTill) -> None:
+    spent = {"limit": "0.00", "on_limit": "OPERATOR_FUNDED"}
+    till = await open_till(coalition(partner("grocer", budgets=spent), partner("fuel", budgets=spent)))
+    await till.accept(till.purchase("k", "100.00"))
+    await till.accept(till.purchase("other", "50.00", partner="fuel"))
+    await till.accept(till.burn("b", 100))
+    posted = await till.accept(till.reversal("v", "k", amount="30.00"))
+
+    assert (posted.points, posted.shortfall_points, posted.balance.available) == (0, 30, 50)
+    assert await till.rows("SELECT issuer_id, funder_id, remaining FROM lot ORDER BY id") == [(1, 0, 0), (2, 0, 50)]
+
+
 async def test_own_lot_empty_and_others_take_the_lot_row_first(till: Till) -> None:
     await till.accept(till.purchase("k", "10.00"))
     await till.accept(till.burn("b", 10))

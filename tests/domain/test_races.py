@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from domain import queue as queue_module
@@ -17,7 +18,7 @@ from domain.database import Database
 from domain.queue import _Trouble, _trouble_of
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner
-from tests.domain.gates import STEPS, one_inside_the_other
+from tests.domain.gates import STEPS, one_inside_the_other, until_done_or_waiting
 from tests.domain.tills import MARCH, Till, by_reference, codes, queue_on, till_on
 
 SHOPS = [f"shop-{number}" for number in range(len(STEPS))]
@@ -54,6 +55,31 @@ async def pair(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 def both(outcomes: tuple[Outcome, Outcome]) -> Counter[str]:
     return codes(list(outcomes))
+
+
+@pytest.mark.parametrize("held", range(4))
+async def test_accounts_are_locked_in_the_order_of_their_ids(pair: Pair, held: int) -> None:
+    till = pair.first
+    cards = [f"card-{number}" for number in range(4)]
+    await till.enrolled(*cards)
+    accounts = sorted(member.account_id for member in till.members.values())
+    lock = text("SELECT id FROM account WHERE id = :id FOR UPDATE NOWAIT")
+    async with till.database.posting() as holder:
+        await holder.execute(lock, {"id": accounts[held]})
+        posting = asyncio.ensure_future(
+            till.queue.post_many([till.purchase(card, "1.00", card=card) for card in reversed(cards)])
+        )
+        await until_done_or_waiting(till.queue, posting)
+        taken = []
+        for account_id in accounts:
+            try:
+                async with till.database.posting() as other:
+                    await other.execute(lock, {"id": account_id})
+            except DBAPIError:
+                taken.append(account_id)
+        # Those before the one that it waits for, and that one, which is held by us.
+        assert taken == accounts[: held + 1]
+    assert codes(await posting) == {"posted": 4}
 
 
 async def test_one_key_posts_once(pair: Pair) -> None:
