@@ -19,17 +19,21 @@ from api.runtime import Runtime
 from api.security import Authenticator, RevocationListener
 from domain.database import Database
 from domain.observing import QueueObserver
-from domain.queue import PostingQueue
+from domain.queue import QUEUE_MAX, PostingQueue
+
+GRAPHQL_PATH = "/graphql"
 
 REVISION_SQL = text("SELECT version_num FROM alembic_version")
 
 
 @asynccontextmanager
-async def running_services(runtime: Runtime, observer: QueueObserver | None = None) -> AsyncIterator[Services]:
+async def running_services(
+    runtime: Runtime, observer: QueueObserver | None = None, queue_max: int = QUEUE_MAX
+) -> AsyncIterator[Services]:
     """The services of one process for the length of the block: posting and listening begin, and drain at its end."""
     authenticator = Authenticator(runtime.database, runtime.clock)
     listener = RevocationListener(runtime.database, authenticator)
-    queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, observer=observer)
+    queue = PostingQueue(runtime.database, runtime.configuration, runtime.clock, queue_max=queue_max, observer=observer)
     await runtime.configuration.current()
     ids = IdCodec(await load_installation_secret(runtime.database))
     queue.start()
@@ -41,11 +45,11 @@ async def running_services(runtime: Runtime, observer: QueueObserver | None = No
         await listener.stop()
 
 
-def create_app(services: Services, issuer: str = "") -> Starlette:
+def create_app(services: Services, issuer: str = "", graphql: GraphQLEndpoint | None = None) -> Starlette:
     """The application over running services; whoever calls it holds ``running_services`` around it."""
     return Starlette(
         routes=[
-            Route("/graphql", GraphQLEndpoint(services)),
+            Route(GRAPHQL_PATH, graphql or GraphQLEndpoint(services)),
             *oauth_routes(services.database, services.authenticator, services.clock, issuer),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database)),

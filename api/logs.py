@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,12 +67,16 @@ def request_record(scope: Scope) -> RequestRecord:
     """The record of a request, made when it is first asked for: with the caller's request id where that is one."""
     record: RequestRecord | None = scope.get(RECORD_KEY)
     if record is None:
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given.decode() if REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
-        record = scope[RECORD_KEY] = RequestRecord(request_id)
+        record = scope[RECORD_KEY] = new_record(scope["headers"])
         # The server runs each request in a task of its own, so this ends with the request.
-        REQUEST_ID.set(request_id)
+        REQUEST_ID.set(record.request_id)
     return record
+
+
+def new_record(headers: Iterable[tuple[bytes, bytes]]) -> RequestRecord:
+    """A record with the caller's request id where that is one, else with an id of its own."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    return RequestRecord(given.decode() if REQUEST_ID_FORM.match(given) else secrets.token_hex(16))
 
 
 class AccessLog:
@@ -108,16 +112,18 @@ class AccessLog:
             status = status or STATUS_FAILED
             raise
         finally:
-            self._note(scope, record, status or STATUS_CLIENT_GONE, time.monotonic_ns() - started_ns)
+            duration_ns = time.monotonic_ns() - started_ns
+            self.note(scope["method"], scope["path"], record, status or STATUS_CLIENT_GONE, duration_ns)
 
-    def _note(self, scope: Scope, record: RequestRecord, status: int, duration_ns: int) -> None:
-        path = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
+    def note(self, method: str, path: str, record: RequestRecord, status: int, duration_ns: int) -> None:
+        """Writes a request's line and tells the observer."""
+        path = path if path in self._paths else UNKNOWN_PATH
         if self._observer is not None:
             self._observer.request_answered(path, status, duration_ns)
         self._log.info(
             "request",
             request_id=record.request_id,
-            method=scope["method"] if scope["method"] in METHODS else UNKNOWN_METHOD,
+            method=method if method in METHODS else UNKNOWN_METHOD,
             path=path,
             status=status,
             duration_ms=round(duration_ns / 1_000_000, 3),

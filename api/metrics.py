@@ -92,9 +92,9 @@ class Metrics:
             else:
                 self._commands.labels(kind, "replayed" if outcome.replayed else "posted").inc()
 
-    def turned_away(self, command: Command) -> None:
+    def turned_away(self, kind: type[Command]) -> None:
         """Counts a command that the queue did not take."""
-        self._refuse(type(command).__name__.lower(), RefusalCode.OVERLOADED)
+        self._refuse(kind.__name__.lower(), RefusalCode.OVERLOADED)
 
     def _refuse(self, kind: str, code: RefusalCode) -> None:
         self._commands.labels(kind, "refused").inc()

@@ -1,7 +1,7 @@
 """Who is calling: scopes, the principal behind a bearer token, and the cache of verified tokens.
 
-Tokens are opaque and stored as SHA-256 digests (``api.oauth`` issues them); verifying one is a single indexed
-look-up.
+Tokens are opaque and stored as SHA-256 digests (``api.oauth`` issues them); an indexed look-up verifies all those that
+wait for one.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from api.gathering import Gatherer
 from domain.database import POSTING_ROLE, Database
 from domain.periods import Clock
 from domain.values import OPERATOR_ID
@@ -73,11 +74,12 @@ DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 
 NOTIFY_REVOKED_SQL = text("SELECT pg_notify(:channel, :payload)")
 
-VERIFY_TOKEN_SQL = text(
+VERIFY_TOKENS_SQL = text(
     """
-    SELECT t.client_id, c.partner_id, t.scopes, t.expires_at
+    SELECT t.digest, t.client_id, c.partner_id, t.scopes, t.expires_at
       FROM oauth_token AS t JOIN oauth_client AS c ON c.client_id = t.client_id
-     WHERE t.digest = :digest AND t.expires_at > :now AND t.revoked_at IS NULL AND c.revoked_at IS NULL
+     WHERE t.digest = ANY(CAST(:digests AS bytea[]))
+       AND t.expires_at > :now AND t.revoked_at IS NULL AND c.revoked_at IS NULL
     """
 )
 
@@ -152,6 +154,8 @@ class Authenticator:
         self._monotonic = monotonic
         self._cache: dict[bytes, tuple[Principal, float]] = {}
         self._forgotten = 0
+        # Tokens leave the cache all the time; look-ups of their own would take the connections from the posting queue.
+        self._gatherer = Gatherer(self._read, "token reader")
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
         """The principal of a request by its ASGI headers; None when token or header are missing or bad."""
@@ -161,23 +165,29 @@ class Authenticator:
     async def verify(self, token: str) -> Principal | None:
         """The principal of a token, or None when it is unknown, expired or revoked, or its client is."""
         digest = secret_digest(token)
+        return self._remembered(digest) or await self._look_up(digest)
+
+    def remembered(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
+        """The principal of a request if its token was verified a moment ago; None says nothing."""
+        token = bearer_token(headers)
+        return None if token is None else self._remembered(secret_digest(token))
+
+    def _remembered(self, digest: bytes) -> Principal | None:
         cached = self._cache.get(digest)
-        if cached is not None:
-            principal, until = cached
-            if self._monotonic() < until and self._clock() < principal.expires_at:
-                return principal
-            del self._cache[digest]
-        return await self._look_up(digest)
+        if cached is None:
+            return None
+        principal, until = cached
+        if self._monotonic() < until and self._clock() < principal.expires_at:
+            return principal
+        del self._cache[digest]
+        return None
 
     async def _look_up(self, digest: bytes) -> Principal | None:
         until = self._monotonic() + CACHE_SECONDS
         forgotten = self._forgotten
-        async with self._database.posting() as connection:
-            found = await connection.execute(VERIFY_TOKEN_SQL, {"digest": digest, "now": self._clock()})
-            row = found.one_or_none()
-        if row is None:
+        principal = await self._gatherer.find(digest)
+        if principal is None:
             return None
-        principal = Principal(row.client_id, row.partner_id, frozenset(row.scopes), row.expires_at)
         # A revocation that arrived during the look-up may be younger than the row that was read.
         if forgotten == self._forgotten:
             while len(self._cache) >= CACHE_ENTRIES_MAX:
@@ -185,6 +195,13 @@ class Authenticator:
                 del self._cache[next(iter(self._cache))]
             self._cache[digest] = (principal, until)
         return principal
+
+    async def _read(self, digests: Sequence[bytes]) -> Mapping[bytes, Principal]:
+        async with self._database.posting() as connection:
+            rows = await connection.execute(VERIFY_TOKENS_SQL, {"digests": digests, "now": self._clock()})
+        return {
+            row.digest: Principal(row.client_id, row.partner_id, frozenset(row.scopes), row.expires_at) for row in rows
+        }
 
     def forget_token(self, digest: bytes) -> None:
         """Drops one token from the cache: it was revoked."""

@@ -1,16 +1,21 @@
 """Running the web application under uvicorn, with a shutdown that drains and gives everything back."""
 
 import asyncio
+import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from api.app import create_app, running_services
+from api.app import GRAPHQL_PATH, create_app, running_services
+from api.connections import Connection, ShortWay
+from api.graphql.view import GraphQLEndpoint
 from api.logs import AccessLog, App
 from api.metrics import Metrics
 from api.runtime import Runtime, long_lived_spared
@@ -20,11 +25,20 @@ from domain.errors import ConfigurationError
 SHUTDOWN_SECONDS = 20
 """How long requests that are under way may still take when the server is told to stop."""
 
+IDLE_SECONDS = 75
+"""How long a connection may be silent between requests: longer than proxies keep it, and than most customers take."""
+
+ACCEPTED_AT_ONCE = 32
+"""New connections that one turn of the event loop takes."""
+
+OPEN_FILES = 65_536
+
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, told to stop by our signal handlers.
+    """uvicorn's server, told to stop by our signal handlers, and taking more than one connection at a time.
 
-    Its own raise the signal again after the shutdown, which ends the process before the embedded database is released.
+    Its own handlers raise the signal again after the shutdown, which ends the process before the embedded database is
+    released.
     """
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
@@ -51,24 +65,43 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Listens, then says so."""
         await super().startup(sockets)  # type: ignore[arg-type]
+        # uvloop accepts one connection per listener and turn of the loop. Turns are long under load: a till that is
+        # not connected yet would wait for seconds behind those that are. So there are more listeners on each socket.
+        first = self.servers
+        listening = [one for server in first for one in server.sockets]
+        more = [socket.socket(fileno=os.dup(one.fileno())) for one in listening for _ in range(1, ACCEPTED_AT_ONCE)]
+        await super().startup(more)
+        self.servers = [*first, *self.servers]
         if self.started:
             self._on_started()
 
 
+def allow_many_connections() -> None:
+    """Lets this process hold as many connections as the system allows it; the usual default ends at 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def serve(runtime: Runtime, settings: Settings, started: Callable[[], None]) -> None:
     """Serves until SIGTERM or SIGINT; every command that has arrived by then is posted and answered."""
+    allow_many_connections()
     metrics = Metrics(runtime)
-    async with running_services(runtime, metrics) as services:
+    async with running_services(runtime, metrics, settings.queue_max) as services:
         metrics.watch(services.queue)
-        app = create_app(services, settings.issuer)
-        paths = [route.path for route in app.routes if isinstance(route, Route)]
+        graphql = GraphQLEndpoint(services)
+        app = create_app(services, settings.issuer, graphql)
+        log = AccessLog(app, [route.path for route in app.routes if isinstance(route, Route)], metrics)
+        short_way = ShortWay(GRAPHQL_PATH, graphql, log)
         async with _serving_metrics(metrics, settings):
-            config = _config(AccessLog(app, paths, metrics), settings, settings.host, settings.port)
+            config = _config(log, settings, settings.host, settings.port, short_way)
             with long_lived_spared():
                 await _Server(config, started).serve()
 
 
-def _config(app: App, settings: Settings, host: str, port: int) -> uvicorn.Config:
+def _config(app: App, settings: Settings, host: str, port: int, short_way: ShortWay | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
@@ -78,7 +111,9 @@ def _config(app: App, settings: Settings, host: str, port: int) -> uvicorn.Confi
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=partial(Connection, short_way),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 

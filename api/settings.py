@@ -8,6 +8,7 @@ from pathlib import Path
 from domain.errors import ConfigurationError
 
 PORT_MAX = 65535
+QUEUE_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ TABLE = (
     Setting("COALITION_PORT", "8000", "port to listen on"),
     Setting("COALITION_ISSUER", "", "public URL of this server, for OAuth metadata; empty: as the request says"),
     Setting("COALITION_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
+    Setting("COALITION_QUEUE_MAX", "1000", "commands that may wait to be posted; what comes then is OVERLOADED"),
     Setting("COALITION_METRICS_PORT", "0", "port that serves /metrics to Prometheus without a token; 0: none does"),
     Setting("COALITION_METRICS_HOST", "127.0.0.1", "address to serve /metrics on; must not be reachable by partners"),
 )
@@ -45,6 +47,7 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     """0: /metrics is not served."""
+    queue_max: int = 1_000
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -72,13 +75,18 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         level,
         values["COALITION_METRICS_HOST"],
         metrics_port,
+        _whole(values, "COALITION_QUEUE_MAX", 1, QUEUE_MAX),
     )
 
 
 def _port(values: Mapping[str, str], name: str, lowest: int) -> int:
+    return _whole(values, name, lowest, PORT_MAX, "port")
+
+
+def _whole(values: Mapping[str, str], name: str, lowest: int, highest: int, what: str = "number") -> int:
     given = values[name]
-    if not (given.isascii() and given.isdigit() and lowest <= int(given[: len("65535") + 1]) <= PORT_MAX):
-        raise ConfigurationError(f"{name} is {given!r}: give a port from {lowest} to {PORT_MAX}")
+    if not (given.isascii() and given.isdigit() and lowest <= int(given[: len(str(highest)) + 1]) <= highest):
+        raise ConfigurationError(f"{name} is {given!r}: give a {what} from {lowest} to {highest}")
     return int(given)
 
 

@@ -18,8 +18,8 @@ class QueueObserver(Protocol):
     def batch_posted(self, commands: Sequence[Command], outcomes: Sequence[Outcome], duration_us: int) -> None:
         """A batch was answered; ``duration_us`` is from the first statement to the commit, retries included."""
 
-    def turned_away(self, command: Command) -> None:
-        """The queue was full or closing, so that the command was not taken."""
+    def turned_away(self, kind: type[Command]) -> None:
+        """The queue was full or closing, so that a command of that kind was not taken."""
 
 
 def fault_facts(error: BaseException) -> dict[str, object]:

@@ -65,6 +65,7 @@ from domain.writing import write_ahead, write_batch
 
 BATCH_MAX = 500
 QUEUE_MAX = 5_000
+TURNED_AWAY = "too many commands are waiting: send this one again in a moment, with the same key"
 IDS_PER_COMMAND = 8
 AHEAD_COMMANDS = 100
 """From how many accepted commands on their rows are written while the rest of the batch is decided."""
@@ -176,6 +177,17 @@ class PostingQueue:
         """How many commands wait for the next batch."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what comes now is turned away."""
+        return self._closing or len(self._waiting) >= self._queue_max
+
+    def turn_away(self, kind: type[Command], key: str) -> Refusal:
+        """The answer to a command that finds the queue full; it is counted, and nothing else is done with it."""
+        if self._observer is not None:
+            self._observer.turned_away(kind)
+        return Refusal(RefusalCode.OVERLOADED, TURNED_AWAY, None, key)
+
     async def post(self, command: Command) -> Outcome:
         """Posts one command and answers when it is committed. A caller that goes away does not cancel its posting."""
         return await self._enqueue(command)
@@ -191,11 +203,8 @@ class PostingQueue:
 
     def _enqueue(self, command: Command) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if self._closing or len(self._waiting) >= self._queue_max:
-            message = "too many commands are waiting: send this one again in a moment, with the same key"
-            answer.set_result(Refusal(RefusalCode.OVERLOADED, message, None, command.key))
-            if self._observer is not None:
-                self._observer.turned_away(command)
+        if self.is_full:
+            answer.set_result(self.turn_away(type(command), command.key))
         else:
             self._waiting.append(_Waiting(command, REQUEST_ID.get(), answer))
             self._arrived.set()

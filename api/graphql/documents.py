@@ -1,7 +1,7 @@
 """Parsed, validated and analysed documents, remembered by their text."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from graphql import (
 from api.graphql.analysis import analyse
 from api.graphql.executing import Selections
 from api.graphql.limits import SELECTIONS_MAX, TOKENS_MAX
+from api.graphql.overload import QueuedField, queued_fields
 from api.graphql.scopes import Requirement
 
 ERRORS_MAX = 20
@@ -52,8 +53,14 @@ class Operation:
     node: OperationDefinitionNode
     is_mutation: bool
     selections: Selections | None
+    queued: Sequence[QueuedField] = ()
     required: tuple[tuple[str, Requirement], ...] | None = None
     uses_variables: bool = False
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the document."""
+        return None if self.node.name is None else self.node.name.value
 
 
 @dataclass(slots=True)
@@ -127,6 +134,9 @@ class Documents:
         errors = self._violations(query, node)
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
+        for operation in operations.values():
+            if operation.is_mutation:
+                operation.queued = queued_fields(operation.node, fragments)
         return Document(node, fragments, operations)
 
     def _violations(self, query: str, node: DocumentNode) -> list[GraphQLError]:

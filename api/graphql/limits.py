@@ -27,3 +27,6 @@ EARN_MANY_MAX = 500
 
 REPORT_DAYS_MAX = 3_660
 """Days of one performance report: ten years."""
+
+QUERIES_MAX = 500
+"""Queries that are answered at a time; commands are bounded by the posting queue."""

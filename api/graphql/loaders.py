@@ -4,16 +4,15 @@ A loader gathers what one tick of the event loop asks for and reads it in one st
 so the number of statements of a document does not grow with its pages.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
-from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
+from api.gathering import Gatherer
 from domain import reading
 from domain.commands import BudgetView, CommandRow
 from domain.database import Database
@@ -25,50 +24,22 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Missing = TypeVar("Missing")
 
-MEMBER_BATCH_MAX = 500
-
 MemberKey = int | tuple[str, str]
 """A member's id, or a normalised identifier (kind, value)."""
 
 
-class MemberReader:
-    """Reads members with their balances for all requests of the process: what arrives while a read is in flight
-    forms the next one, as in the posting queue. Members belong to no partner; resolvers decide what shows of them.
+class MemberReader(Gatherer[MemberKey, reading.MemberRow]):
+    """Reads members with their balances for all requests of the process, as the posting queue posts for all.
+
+    Members belong to no partner; resolvers decide what shows of them.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__(self._members, "member reader")
         self._database = database
         self._clock = clock
-        self._waiting: dict[MemberKey, asyncio.Future[reading.MemberRow | None]] = {}
-        self._reader: asyncio.Task[None] | None = None
 
-    async def find(self, key: MemberKey) -> reading.MemberRow | None:
-        """The member as of now, or None. Never answered by a read that began before this call."""
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            if self._reader is None:
-                self._reader = asyncio.create_task(self._read_all(), name="member reader")
-        # Shared with other requests: one that goes away must not cancel it for them.
-        return await asyncio.shield(future)
-
-    async def _read_all(self) -> None:
-        while self._waiting:
-            batch = dict(islice(self._waiting.items(), MEMBER_BATCH_MAX))
-            for key in batch:
-                del self._waiting[key]
-            try:
-                found = await self._read(list(batch))
-            except Exception as error:  # noqa: BLE001 (whatever it was belongs to those who asked, not to this task)
-                for future in batch.values():
-                    future.set_exception(error)
-                    future.exception()  # those who asked may have gone: nobody needs to hear of it then
-            else:
-                for key, future in batch.items():
-                    future.set_result(found.get(key))
-        self._reader = None
-
-    async def _read(self, keys: Sequence[MemberKey]) -> Mapping[MemberKey, reading.MemberRow]:
+    async def _members(self, keys: Sequence[MemberKey]) -> Mapping[MemberKey, reading.MemberRow]:
         identifiers = [key for key in keys if not isinstance(key, int)]
         ids = [key for key in keys if isinstance(key, int)]
         found: dict[MemberKey, reading.MemberRow] = {}

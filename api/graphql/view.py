@@ -15,14 +15,15 @@ import structlog
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
 
 from api.graphql.context import Context, Services
-from api.graphql.documents import DocumentRefused, Documents, Operation
+from api.graphql.documents import Document, DocumentRefused, Documents, Operation
 from api.graphql.executing import LeanExecutor
-from api.graphql.limits import BODY_BYTES_MAX, QUERY_STRING_BYTES_MAX
+from api.graphql.limits import BODY_BYTES_MAX, QUERIES_MAX, QUERY_STRING_BYTES_MAX
 from api.graphql.negotiation import JSON, RESPONSE_JSON, is_json_body, response_type
+from api.graphql.overload import TOO_MANY_QUERIES, turned_away
 from api.graphql.schema import schema as strawberry_schema
 from api.graphql.scopes import Requirement, in_words, satisfies
-from api.logs import request_record
-from api.security import READ_SCOPES, REALM, challenge
+from api.logs import RequestRecord, request_record
+from api.security import READ_SCOPES, REALM, Principal, challenge
 from domain.observing import fault_facts
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -72,6 +73,7 @@ class GraphQLEndpoint:
         self._schema = strawberry_schema._schema if schema is None else schema  # noqa: SLF001 (strawberry has no public name for it)
         self._documents = Documents(self._schema)
         self._body_bytes_max = body_bytes_max
+        self._queries = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -95,13 +97,7 @@ class GraphQLEndpoint:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [
-                    (b"content-type", f"{media or JSON}; charset=utf-8".encode()),
-                    (b"content-length", str(len(body)).encode()),
-                    (b"x-request-id", request_id.encode()),
-                    (b"cache-control", b"no-store"),
-                    *extra,
-                ],
+                "headers": [*_answer_headers(media, len(body), request_id), *extra],
             }
         )
         await send({"type": "http.response.body", "body": body})
@@ -135,26 +131,75 @@ class GraphQLEndpoint:
             document, operation = self._documents.prepared(request.query, request.operation_name, request.variables)
         except DocumentRefused as refused:
             return bad_request, {"errors": [error.formatted for error in refused.errors]}
-        record.operation = None if operation.node.name is None else operation.node.name.value
+        record.operation = operation.name
         if method == "GET" and operation.is_mutation:
             raise http_error(405, "METHOD_NOT_ALLOWED", "send mutations by POST", [(b"allow", b"POST")])
-        scopes = principal.scopes | READ_SCOPES if principal.is_operator else principal.scopes
+        scopes = _scopes(principal)
         _check_scopes(operation, scopes, media)
-        if services.configuration.held is None:
-            await services.configuration.current()
+        answer = self._without_room(operation, request)
+        if answer is not None:
+            return 200, answer
+        context = Context(services, principal, scopes, request_id)
+        if operation.is_mutation:
+            result = await self._executed(document, operation, request, context)
+        else:
+            self._queries += 1
+            try:
+                result = await self._executed(document, operation, request, context)
+            finally:
+                self._queries -= 1
+        return _completed(result, bad_request, request_id)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether some requests find no room now."""
+        return self._services.queue.is_full or self._queries >= QUERIES_MAX
+
+    def refusal(self, headers: Headers, body: bytes, record: RequestRecord) -> tuple[Headers, bytes] | None:
+        """Headers and body of the answer to a POST that finds no room; None where that takes more to tell."""
+        media = response_type(_joined(headers, b"accept"))
+        principal = self._services.authenticator.remembered(headers)
+        if principal is None or media is None or not is_json_body(dict(headers).get(b"content-type")):
+            return None
+        try:
+            request = _from_body(body)
+            _, operation = self._documents.prepared(request.query, request.operation_name, request.variables)
+            _check_scopes(operation, _scopes(principal), media)
+        except (HttpError, DocumentRefused):
+            return None
+        answer = self._without_room(operation, request)
+        if answer is None:
+            return None
+        record.client_id, record.operation = principal.client_id, operation.name
+        content = orjson.dumps(answer)
+        return _answer_headers(media, len(content), record.request_id), content
+
+    def _without_room(self, operation: Operation, request: Request) -> Mapping[str, Any] | None:
+        """What is answered at once where the operation finds too many before it."""
+        queue = self._services.queue
+        if not operation.is_mutation:
+            return TOO_MANY_QUERIES if self._queries >= QUERIES_MAX else None
+        if not operation.queued or not queue.is_full:
+            return None
+        refused = turned_away(operation.queued, request.variables, queue)
+        return None if refused is None else {"data": refused}
+
+    async def _executed(
+        self, document: Document, operation: Operation, request: Request, context: Context
+    ) -> ExecutionResult:
+        if self._services.configuration.held is None:
+            await self._services.configuration.current()
         result = execute(
             self._schema,
             document.node,
             None,
-            Context(services, principal, scopes, request_id),
+            context,
             request.variables,  # type: ignore[arg-type]  # read only
             request.operation_name,
             executor_class=LeanExecutor,
             selections=operation.selections,
         )
-        if isawaitable(result):
-            result = await result
-        return _completed(result, bad_request, request_id)
+        return await result if isawaitable(result) else result
 
     async def _body(self, given: Mapping[bytes, bytes], receive: Receive) -> bytes:
         if not is_json_body(given.get(b"content-type")):
@@ -179,6 +224,15 @@ class GraphQLEndpoint:
     def _too_large(self) -> HttpError:
         message = f"the body has more than {self._body_bytes_max} bytes: send fewer purchases at once"
         return http_error(413, "PAYLOAD_TOO_LARGE", message)
+
+
+def _answer_headers(media: str | None, length: int, request_id: str) -> Headers:
+    return [
+        (b"content-type", f"{media or JSON}; charset=utf-8".encode()),
+        (b"content-length", str(length).encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"cache-control", b"no-store"),
+    ]
 
 
 def _joined(headers: Headers, name: bytes) -> bytes | None:
@@ -255,6 +309,10 @@ def _holds_nul(value: object) -> bool:
         elif isinstance(value, list):
             waiting += value
     return False
+
+
+def _scopes(principal: Principal) -> frozenset[str]:
+    return principal.scopes | READ_SCOPES if principal.is_operator else principal.scopes
 
 
 def _check_scopes(operation: Operation, held: frozenset[str], media: str) -> None:

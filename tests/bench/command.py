@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.errors import ConfigurationError
-from tests.bench import bulk, growth, settling, web
+from tests.bench import bulk, growth, overload, settling, web
 from tests.bench.figures import Result, machine
 
 REPORT = Path("bench.json")
@@ -24,21 +24,22 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Key:
-    """One figure: how it is measured, the bar it must clear now, and the goal."""
+    """One figure: how it is measured, the bar it must clear now, and the goal; some are only looked at."""
 
     measure: Callable[..., Result]
-    bar: float
-    goal: float
+    bar: float | None = None
+    goal: float | None = None
     more_is_better: bool = True
 
-    def clears(self, value: float) -> bool:
-        """Whether the bar is cleared."""
-        return value >= self.bar if self.more_is_better else value <= self.bar
+    def clears(self, value: float) -> str:
+        """Whether the bar is cleared, in words; nothing without a bar."""
+        if self.bar is None:
+            return ""
+        return "yes" if (value >= self.bar if self.more_is_better else value <= self.bar) else "NO"
 
-    @property
-    def sign(self) -> str:
-        """How bar and goal are read."""
-        return "≥" if self.more_is_better else "≤"
+    def shown(self, limit: float | None) -> str:
+        """Bar or goal with how it is read."""
+        return "" if limit is None else f"{'≥' if self.more_is_better else '≤'} {limit}"
 
 
 KEYS = {
@@ -48,6 +49,7 @@ KEYS = {
     "close_vs_scan": Key(settling.close_vs_scan, 3, 2, more_is_better=False),
     "growth": Key(growth.growth, 0.85, 0.95),
     "rss_mb": Key(web.memory, 300, 150, more_is_better=False),
+    "overload": Key(overload.overload),
 }
 
 
@@ -100,6 +102,6 @@ def _table(results: dict[str, Result]) -> Table:
     for name, result in results.items():
         key = KEYS[name]
         raw = "\n".join(f"{side.name}: {side.median:,} {side.unit}" for side in result.sides)
-        cleared = "yes" if key.clears(result.value) else "NO"
-        table.add_row(name, str(result.value), f"{key.sign} {key.bar}", f"{key.sign} {key.goal}", cleared, raw)
+        cleared = key.clears(result.value)
+        table.add_row(name, str(result.value), key.shown(key.bar), key.shown(key.goal), cleared, raw)
     return table

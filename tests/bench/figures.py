@@ -102,7 +102,17 @@ def _commit() -> str | None:
 
 def peak_mb(pid: int) -> float:
     """Most resident memory that a process has had, in megabytes (2^20 bytes). Linux only; raises OSError elsewhere."""
-    peak = _first(Path(f"/proc/{pid}/status"), "VmHWM")
+    peak = _memory_mb(pid, "VmHWM")
     if peak is None:
         raise OSError(f"no VmHWM for process {pid}: rss_mb is measured on Linux")
-    return round(int(peak.split()[0]) / 1024, 1)
+    return peak
+
+
+def resident_mb(pid: int) -> float | None:
+    """Resident memory of a process now, in megabytes (2^20 bytes); None where the system does not tell it."""
+    return _memory_mb(pid, "VmRSS")
+
+
+def _memory_mb(pid: int, name: str) -> float | None:
+    found = _first(Path(f"/proc/{pid}/status"), name)
+    return None if found is None else round(int(found.split()[0]) / 1024, 1)

@@ -1,5 +1,6 @@
 """That the benchmarks run at all; how fast anything is, no test asks."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from domain.errors import ConfigurationError
 from tests.bench import baseline, command
 from tests.bench.documents import DOCUMENTS, Load, variables
 from tests.bench.figures import Side, in_turn, ratio_of
+from tests.bench.flood import Flood, send_all
+from tests.bench.overload import QUICK, TIMES
 
 
 def test_both_sides_answer_the_same_documents() -> None:
@@ -53,6 +56,58 @@ def test_the_report_has_the_ratio_both_sides_and_the_machine(tmp_path: Path) -> 
     machine = written["machine"]
     assert isinstance(machine, dict)
     assert machine.keys() >= {"processor", "cores", "memory", "load_average", "commit"}
+
+
+def test_a_flood_is_answered_to_the_last_request(tmp_path: Path) -> None:
+    written = command.bench(["overload"], tmp_path / "bench.json", quick=True)
+    raw = written["raw"]
+    assert isinstance(raw, dict)
+    figures = {side["name"]: side["median"] for side in raw["overload"]["sides"]}
+    flood = raw["overload"]["flood"]
+    assert flood["errors"] == {}
+    assert flood["accepted"]["count"] + flood["refused"]["count"] == round(figures["offered"] * QUICK.seconds)
+    assert flood["accepted"]["count"] > 0
+    assert written["overload"] == flood["accepted"]["p99_ms"] >= flood["accepted"]["p50_ms"] > 0
+    assert figures["offered"] == pytest.approx(figures["sustained, 64 tills that wait"] * TIMES, abs=0.1)
+
+
+class Moody(asyncio.Protocol):
+    """Fails a request, hangs up on the next, accepts one, refuses one, and so on."""
+
+    count = 0
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self.transport, asyncio.Transport)
+        answers = (b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}", b"", ACCEPTED, REFUSED)
+        answer = answers[Moody.count % len(answers)]
+        Moody.count += 1
+        self.transport.write(answer)
+        if not answer:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport.close()
+
+
+ACCEPTED = b'HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{"__typename":"EarnReceipt"}   '
+REFUSED = b'HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{"code":"OVERLOADED"}         '
+
+
+async def test_a_flood_tells_accepted_refused_and_failed_apart() -> None:
+    server = await asyncio.get_running_loop().create_server(Moody, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    load = Load(port, "earn", "run", 8, 0, 1, 1, "2017-03-14T17:05:00+01:00", [])
+    came = await send_all(Flood(load, 1_000.0))
+    assert (came.accepted.count, came.refused.count, came.connections) == (2, 2, 1)
+    assert came.errors == {"HTTP/1.1 500 Oh": 2, "connection lost": 2}
+    assert came.examples["HTTP/1.1 500 Oh"].endswith("{}")
+    server.close()
+    await server.wait_closed()
+    nobody = await send_all(Flood(load, 1_000.0))
+    assert (nobody.accepted.count, nobody.errors) == (0, {"not connected": 8})
 
 
 def test_a_key_that_is_none_names_those_there_are(tmp_path: Path) -> None:
