@@ -224,7 +224,8 @@ class Machine(RuleBasedStateMachine):
         burn = self.spend(partner, card, 3)
         self.send([burn])
         ends = [lot["until"] for lot in self.auditor.lots if lot["card"] == card and lot["left"]]
-        self.now = max(self.now, min(ends, default=self.now))
+        # In UTC: hours added to a local time may end where clocks skip one, and such a time equals no other.
+        self.now = max(self.now, min(ends, default=self.now).astimezone(UTC))
         self.send([self.part_of(burn, part)])
         self.send([self.purchase(partner, card, amount_minor, None, timedelta(0))])
         self.send([self.spend(partner, card, part)])
