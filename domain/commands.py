@@ -17,19 +17,36 @@ class CommandKind(StrEnum):
 
     ENROLL = "ENROLL"
     EARN = "EARN"
+    CONFIRMATION = "CONFIRMATION"
     BURN = "BURN"
+    AUTHORIZATION = "AUTHORIZATION"
+    CAPTURE = "CAPTURE"
+    VOID = "VOID"
     REVERSAL = "REVERSAL"
     EXPIRY = "EXPIRY"
+    TRANSFER = "TRANSFER"
+    MERGE = "MERGE"
+    UNMERGE = "UNMERGE"
+    ADJUSTMENT = "ADJUSTMENT"
 
 
 class MovementKind(StrEnum):
     """Kind of one row of ``transaction`` (DESIGN.md section 4)."""
 
     EARN = "EARN"
+    EARN_PENDING = "EARN_PENDING"
+    CONFIRM = "CONFIRM"
+    CANCEL = "CANCEL"
     EARN_REVERSAL = "EARN_REVERSAL"
     BURN = "BURN"
+    HOLD = "HOLD"
+    CAPTURE = "CAPTURE"
+    RELEASE = "RELEASE"
     BURN_REVERSAL = "BURN_REVERSAL"
     EXPIRE = "EXPIRE"
+    TRANSFER_OUT = "TRANSFER_OUT"
+    TRANSFER_IN = "TRANSFER_IN"
+    ADJUST = "ADJUST"
 
 
 class Amount(NamedTuple):

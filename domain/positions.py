@@ -28,17 +28,32 @@ class LineKind(StrEnum):
     SUBSIDY = "SUBSIDY"
 
 
+_AWARD_LINES = ((LineKind.ISSUE, "issue_value_micro"), (LineKind.SERVICE_FEE, "service_fee_micro"))
+_BURN_LINES = ((LineKind.REIMBURSEMENT, "reimbursement_micro"),)
+
 MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
-    MovementKind.EARN: ((LineKind.ISSUE, "issue_value_micro"), (LineKind.SERVICE_FEE, "service_fee_micro")),
+    MovementKind.EARN: _AWARD_LINES,
+    MovementKind.EARN_PENDING: (),
+    MovementKind.CONFIRM: _AWARD_LINES,
+    MovementKind.CANCEL: (),
     MovementKind.EARN_REVERSAL: (
         (LineKind.EARN_REVERSAL, "issue_value_micro"),
         (LineKind.SERVICE_FEE_REFUND, "service_fee_micro"),
     ),
-    MovementKind.BURN: ((LineKind.REIMBURSEMENT, "reimbursement_micro"),),
+    MovementKind.BURN: _BURN_LINES,
+    MovementKind.HOLD: (),
+    MovementKind.CAPTURE: _BURN_LINES,
+    MovementKind.RELEASE: (),
     MovementKind.BURN_REVERSAL: ((LineKind.BURN_REVERSAL, "reimbursement_micro"),),
     MovementKind.EXPIRE: ((LineKind.BREAKAGE_SHARE, "breakage_share_micro"),),
+    MovementKind.TRANSFER_OUT: (),
+    MovementKind.TRANSFER_IN: (),
+    MovementKind.ADJUST: ((LineKind.SUBSIDY, "issue_value_micro"),),
 }
 """Per kind of movement, the lines of its party and the money column that each line sums."""
+
+OUTSIDE_POOL = frozenset({MovementKind.EARN_PENDING, MovementKind.CANCEL, MovementKind.HOLD, MovementKind.RELEASE})
+"""Movements that neither add to the points in the pool (available and held) nor take from them."""
 
 
 class MovementSums(NamedTuple):
@@ -55,6 +70,11 @@ class MovementSums(NamedTuple):
     breakage_share_micro: int
     pool_value_micro: int
     hash_sum: int
+
+    @property
+    def pool_points(self) -> int:
+        """By how much the points in the pool change: those that are available or held."""
+        return 0 if self.kind in OUTSIDE_POOL else self.points
 
 
 class Contribution(NamedTuple):
@@ -75,8 +95,10 @@ def contributions(sums: MovementSums) -> list[Contribution]:
     Where the operator is the party (a subsidised award, its reversal or expiry) all its money is one SUBSIDY
     position. ``prior`` says that the movement reverses something booked in an earlier period.
     """
-    pool = Contribution(OPERATOR_ID, LineKind.POOL, sums.entries, sums.points, sums.pool_value_micro, 0, sums.hash_sum)
-    if sums.party_id == OPERATOR_ID:
+    pool = Contribution(
+        OPERATOR_ID, LineKind.POOL, sums.entries, sums.pool_points, sums.pool_value_micro, 0, sums.hash_sum
+    )
+    if sums.party_id == OPERATOR_ID and MONEY_LINES[sums.kind]:
         lines = [(LineKind.SUBSIDY, sum(getattr(sums, column) for _, column in MONEY_LINES[sums.kind]))]
     else:
         lines = [(kind, getattr(sums, column)) for kind, column in MONEY_LINES[sums.kind]]

@@ -187,12 +187,17 @@ LINE_COMMANDS_SQL = text(
     """
     SELECT line.number, page.command_id
       FROM unnest(CAST(:periods AS integer[]), CAST(:parties AS integer[]), CAST(:kinds AS text[]))
-             WITH ORDINALITY AS line (period_id, party_id, kind, number)
+             WITH ORDINALITY AS line (period_id, party_id, kinds, number)
      CROSS JOIN LATERAL (
-           SELECT DISTINCT t.command_id FROM transaction AS t
-            WHERE t.period_id = line.period_id AND t.party_id = line.party_id AND t.kind = line.kind
-              AND t.command_id < :before
-            ORDER BY t.command_id DESC
+           SELECT DISTINCT found.command_id
+             FROM unnest(string_to_array(line.kinds, ',')) AS of (kind)
+            CROSS JOIN LATERAL (  -- a page of each kind: out of the index in its order, and not the whole line sorted
+                  SELECT DISTINCT t.command_id FROM transaction AS t
+                   WHERE t.period_id = line.period_id AND t.party_id = line.party_id AND t.kind = of.kind
+                     AND t.command_id < :before
+                   ORDER BY t.command_id DESC
+                   LIMIT :limit) AS found
+            ORDER BY found.command_id DESC
             LIMIT :limit) AS page
      ORDER BY line.number, page.command_id DESC
     """
@@ -238,13 +243,13 @@ async def transactions_by_id(connection: AsyncConnection, ids: Sequence[int]) ->
 
 
 async def line_commands(
-    connection: AsyncConnection, lines: Sequence[tuple[int, int, str]], before: int, limit: int
+    connection: AsyncConnection, lines: Sequence[tuple[int, int, Sequence[str]]], before: int, limit: int
 ) -> list[list[int]]:
-    """Per (period id, party id, movement kind), the commands whose movements make that statement line, latest first."""
+    """Per (period id, party id, movement kinds) of a statement line, the commands that make it, latest first."""
     arguments = {
         "periods": [period_id for period_id, _, _ in lines],
         "parties": [party_id for _, party_id, _ in lines],
-        "kinds": [kind for _, _, kind in lines],
+        "kinds": [",".join(kinds) for _, _, kinds in lines],
         "before": before,
         "limit": limit,
     }

@@ -1,19 +1,19 @@
-"""The invariants of SETTLEMENT.md c.7, numbers 1 to 15, over one snapshot of the ledger.
+"""The invariants of SETTLEMENT.md c.7 over one snapshot of the ledger.
 
-``check_ledger`` covers what movements, lots, accounts, budgets and commands must agree on (1 to 7 and 9 to 13),
+``check_ledger`` covers what movements, lots, accounts, budgets and commands must agree on (1 to 7, 9 to 13, 17 and 18),
 ``settlement.stored`` what closed statements must still say (8, 14, 15, and the hash chain of 9). A close runs both
 before it commits, ``verify`` both over everything.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import MovementKind
-from domain.positions import Contribution, LineKind
+from domain.positions import MONEY_LINES, OUTSIDE_POOL, Contribution, LineKind
 from domain.values import OPERATOR_ID, decimal_from_micro, micro_per_minor
 from settlement import places
 from settlement.lines import Positions, operator_totals, positions_of_movements, settle
@@ -22,8 +22,8 @@ from settlement.scan import BudgetRow, LedgerScan, MovementGroup
 
 NAMES = {
     1: "Per unit, all entries sum to zero",
-    2: "Per lot: granted + restored = remaining + reserved + burned + reversed + expired",
-    3: "Account balance = sum of what its lots hold = sum of its movements",
+    2: "Per lot: granted + restored = remaining + reserved + burned + reversed + expired + moved",
+    3: "Balances: available, held and pending = what lots, holds and pending awards have = sum of movements",
     4: "Opening + issued + restored - burned - reversed - expired = closing points",
     5: "Pool = sum over lots of (remaining + reserved) x lot price",
     6: "Sum of nets + operator net = 0; operator net = pool change + margin",
@@ -36,6 +36,8 @@ NAMES = {
     13: "Awards and lot uses sum to their command",
     14: "Residue per line at most half a minor unit; ROUNDING = sum of residues",
     15: "Statements made again from the rows are byte-identical",
+    17: "A hold resolves once: captured + released = held",
+    18: "No pending award is in a statement; every usable lot is",
 }
 
 
@@ -101,7 +103,7 @@ class _Places:
 
 
 async def check_ledger(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> list[Check]:
-    """Invariants 1 to 7 and 9 to 13, in order of their numbers."""
+    """Invariants 1 to 7, 9 to 13, 17 and 18, in order of their numbers."""
     located = _Places(connection, scope)
     return [
         await _entries_sum_to_zero(connection, scan, scope),
@@ -116,6 +118,8 @@ async def check_ledger(connection: AsyncConnection, scan: LedgerScan, scope: Sco
         _budgets_add_up(scan),
         await _commands_as_sent(connection, scan, located),
         await _commands_add_up(scan, located),
+        await _holds_resolve(scan, located),
+        await _pending_stays_out(scan, located),
     ]
 
 
@@ -138,7 +142,7 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
         left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro)
         if left:
             problems.append(f"period {period_id}: money entries sum to {decimal_from_micro(left)}")
-        points = sum(sums.points for sums in scan.sums(period_id)) - (0 if pool is None else pool.points)
+        points = sum(sums.pool_points for sums in scan.sums(period_id)) - (0 if pool is None else pool.points)
         if points:
             problems.append(f"period {period_id}: points entries sum to {points}")
     if scope.is_everything:
@@ -157,20 +161,26 @@ async def _lots_add_up(scan: LedgerScan, located: _Places) -> Check:
 
 def _lots_and_uses_differ(scan: LedgerScan) -> bool:
     """Whether points used of some lot (2), or what its uses copy of it (7), disagree; the joins say which."""
-    return sum(use.sign * use.by_lot for use in scan.uses) != sum(lots.by_lot for lots in scan.lots)
+    return sum(use.used * use.by_lot for use in scan.uses) != sum(lots.by_lot for lots in scan.lots) or sum(
+        use.reserved * use.by_lot for use in scan.uses
+    ) != sum(lots.reserved_by_lot for lots in scan.lots)
 
 
 async def _balances_add_up(scan: LedgerScan, located: _Places) -> Check:
     accounts = scan.accounts
     wrong = (
         accounts.by_account != sum(lots.by_account for lots in scan.lots)
-        or accounts.available + accounts.held != sum(group.points for group in scan.movements)
-        or accounts.held != sum(lots.reserved for lots in scan.lots)
-        or accounts.pending != 0
+        or accounts.held_by_account != sum(lots.reserved_by_account for lots in scan.lots)
+        or accounts.pending_by_account != sum(awards.by_account for awards in scan.pending)
+        or accounts.available + accounts.held != sum(group.pool_points for group in scan.movements)
+        or accounts.pending != sum(_PENDING.get(group.kind, 0) * group.points for group in scan.movements)
     )
     found = await located.named("accounts, lots and movements disagree" if wrong else None, places.ACCOUNTS_SQL)
     return check(3, found, f"{accounts.accounts} accounts hold {accounts.available} points")
 
+
+_PENDING = {MovementKind.EARN_PENDING: 1, MovementKind.CANCEL: 1, MovementKind.CONFIRM: -1}
+"""How movements change what is pending, in terms of their points."""
 
 # ---------------------------------------------------------------- 4 to 7
 
@@ -182,25 +192,33 @@ def _points_add_up(scan: LedgerScan, scope: Scope) -> Check:
         kinds: defaultdict[MovementKind, int] = defaultdict(int)
         for group in scan.movements:
             if group.period_id == period_id:
-                kinds[group.kind] += group.points
+                kinds[group.kind] += group.pool_points
         _, opening = scope.left_before(period_id)
         closing = opening + sum(kinds.values())
         _, stated = scope.left.get(period_id, (0, closing))
         if stated != closing:
             problems.append(f"period {period_id} closed with {stated} points, not {closing}")
         fact = (
-            f"{opening} opening + {kinds[MovementKind.EARN]} issued + {kinds[MovementKind.BURN_REVERSAL]} restored"
-            f" - {-kinds[MovementKind.BURN]} burned - {-kinds[MovementKind.EARN_REVERSAL]} reversed"
-            f" - {-kinds[MovementKind.EXPIRE]} expired = {closing} closing"
+            f"{opening} opening + {kinds[MovementKind.EARN] + kinds[MovementKind.CONFIRM]} issued"
+            f" + {kinds[MovementKind.BURN_REVERSAL]} restored"
+            f" - {-kinds[MovementKind.BURN] - kinds[MovementKind.CAPTURE]} burned"
+            f" - {-kinds[MovementKind.EARN_REVERSAL]} reversed - {-kinds[MovementKind.EXPIRE]} expired"
+            f"{_adjusted(kinds)} = {closing} closing"
         )
-        booked = sum(group.points for group in scan.movements if group.period_id <= period_id)
+        booked = sum(group.pool_points for group in scan.movements if group.period_id <= period_id)
         if booked != closing:
             problems.append(f"period {period_id} closes with {closing} points, all movements until then leave {booked}")
-    moved = sum(group.points for group in scan.movements)
+    moved = sum(group.pool_points for group in scan.movements)
     in_lots = sum(lots.remaining + lots.reserved for lots in scan.lots)
     if moved != in_lots:
         problems.append(f"movements leave {moved} points, lots hold {in_lots}")
     return check(4, problems, fact)
+
+
+def _adjusted(kinds: Mapping[MovementKind, int]) -> str:
+    adjusted = kinds.get(MovementKind.ADJUST, 0)
+    moved = kinds.get(MovementKind.TRANSFER_IN, 0) + kinds.get(MovementKind.TRANSFER_OUT, 0)
+    return (f" + {adjusted} adjusted" if adjusted else "") + (f" + {moved} between accounts" if moved else "")
 
 
 def _pool_adds_up(scan: LedgerScan, scope: Scope) -> Check:
@@ -239,13 +257,13 @@ async def _matrix_adds_up(scan: LedgerScan, located: _Places) -> Check:
     rows: defaultdict[int, int] = defaultdict(int)
     columns: defaultdict[tuple[int, MovementKind, int | None], int] = defaultdict(int)
     for use in scan.uses:
-        rows[use.issuer_id] += use.sign * use.points
-        if use.kind in (MovementKind.BURN, MovementKind.BURN_REVERSAL):
+        rows[use.issuer_id] += use.used * use.points
+        if use.kind in _AT_A_REDEEMER:
             columns[(use.period_id, use.kind, use.redeemer_id)] += use.points
     for lots in scan.lots:
         rows[lots.issuer_id] -= lots.granted - lots.remaining - lots.reserved
     for group in scan.movements:
-        if group.kind in (MovementKind.BURN, MovementKind.BURN_REVERSAL):
+        if group.kind in _AT_A_REDEEMER:
             columns[(group.period_id, group.kind, group.party_id)] -= abs(group.points)
     problems += [f"issuer {issuer}: uses and lots differ by {d} points" for issuer, d in sorted(rows.items()) if d]
     problems += [
@@ -256,6 +274,8 @@ async def _matrix_adds_up(scan: LedgerScan, located: _Places) -> Check:
     found = await located.named("" if problems or _lots_and_uses_differ(scan) else None, places.COPIED_SQL)
     return check(7, [*problems, *found], f"{len(scan.uses)} cells")
 
+
+_AT_A_REDEEMER = (MovementKind.BURN, MovementKind.CAPTURE, MovementKind.BURN_REVERSAL)
 
 # ---------------------------------------------------------------- 9 to 13
 
@@ -312,10 +332,12 @@ def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
     """Whether the party's money is points x the prices of the group's terms; breakage is rounded per row instead."""
     if group.kind == MovementKind.EXPIRE:
         return True
+    if not MONEY_LINES[group.kind]:
+        return not any(group.money_micro)
     terms = None if group.terms_id is None else scan.terms.get(group.terms_id)
     if terms is None:
         return False
-    is_award = group.kind in (MovementKind.EARN, MovementKind.EARN_REVERSAL)
+    is_award = group.kind in _AWARDS
     by_partner = group.party_id != OPERATOR_ID
     expected = (
         -group.points * terms.issue_price_micro if is_award else 0,
@@ -325,24 +347,35 @@ def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
     return expected == (group.issue_value_micro, group.service_fee_micro, group.reimbursement_micro)
 
 
+_AWARDS = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.EARN_REVERSAL, MovementKind.ADJUST)
+
+
 def _budgets_add_up(scan: LedgerScan) -> Check:
     drawn: defaultdict[int | None, int] = defaultdict(int)
     for group in scan.movements:
         if group.budget_micro or group.budget_id is not None:
             drawn[group.budget_id] += group.budget_micro
+    reserved = {awards.budget_id: awards.reserved_micro for awards in scan.pending}
     known = {budget.id for budget in scan.budgets}
     problems = [f"{drawn[b]} micro-units are drawn on no known budget ({b})" for b in drawn if b not in known]
-    problems += [text_ for budget in scan.budgets if (text_ := _budget_problem(budget, drawn[budget.id]))]
+    problems += [
+        text_
+        for budget in scan.budgets
+        if (text_ := _budget_problem(budget, drawn[budget.id], reserved.get(budget.id, 0)))
+    ]
     return check(11, problems, f"{len(scan.budgets)} windows")
 
 
-def _budget_problem(budget: BudgetRow, drawn_micro: int) -> str | None:
+def _budget_problem(budget: BudgetRow, drawn_micro: int, reserved_micro: int) -> str | None:
     where = f"budget {budget.id} of partner {budget.partner_id}"
     consumed, drawn = decimal_from_micro(budget.consumed_micro), decimal_from_micro(drawn_micro)
     if budget.consumed_micro != drawn_micro:
         return f"{where}: consumed {consumed}, its entries draw {drawn}"
+    if budget.reserved_micro != reserved_micro:
+        reserved, pending = decimal_from_micro(budget.reserved_micro), decimal_from_micro(reserved_micro)
+        return f"{where}: reserved {reserved}, its pending awards {pending}"
     limit_micro = budget.limit_micro + budget.overdraft_micro
-    if budget.reserved_micro < 0 or budget.consumed_micro + budget.reserved_micro > limit_micro:
+    if budget.consumed_micro + budget.reserved_micro > limit_micro:
         return f"{where}: consumed {consumed} with reserved exceeds {decimal_from_micro(limit_micro)}"
     return None
 
@@ -360,22 +393,29 @@ async def _commands_as_sent(connection: AsyncConnection, scan: LedgerScan, locat
 
 async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
     moved: defaultdict[tuple[int, str], int] = defaultdict(int)
-    granted = 0
+    granted = pending = 0
     asked: defaultdict[tuple[int, str], int] = defaultdict(int)
     for group in scan.movements:
-        if group.kind == MovementKind.EARN:
+        if group.kind in _GRANTING:
             granted += group.by_movement
-        else:
+        elif group.kind == MovementKind.EARN_PENDING:
+            pending += group.by_movement
+        elif group.kind != MovementKind.CANCEL:
             moved[(group.period_id, group.kind)] += group.by_movement
         if group.kind in _COMMAND_OF:
             asked[(group.period_id, _COMMAND_OF[group.kind])] += group.by_command
     for use in scan.uses:
-        moved[(use.period_id, use.kind)] += use.sign * use.by_movement
+        if use.kind in _GRANTING:
+            granted += use.by_movement
+        else:
+            moved[(use.period_id, use.kind)] += use.sign * use.by_movement
     for commands in scan.commands:
         asked[(commands.period_id, commands.kind)] -= commands.by_command
     in_scope = {commands.period_id for commands in scan.commands}
     uses = "lot uses and transactions disagree" if any(moved.values()) else None
-    grants = "awards and lots disagree" if granted != sum(lots.by_movement for lots in scan.lots) else None
+    is_off = granted != sum(lots.by_movement for lots in scan.lots)
+    is_off |= pending != sum(awards.by_movement for awards in scan.pending)
+    grants = "awards and lots disagree" if is_off else None
     wrong = any(value for key, value in asked.items() if key[0] in in_scope)
     problems = await located.named(uses, places.USES_SQL)
     problems += await located.named(grants, places.GRANTS_SQL)
@@ -383,10 +423,50 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
     return check(13, problems, f"{sum(commands.commands for commands in scan.commands)} commands")
 
 
+_GRANTING = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.TRANSFER_IN, MovementKind.ADJUST)
+"""Kinds of movement that open lots; an adjustment takes out of lots where it is negative."""
+
 _COMMAND_OF = {
     MovementKind.EARN: "EARN",
+    MovementKind.EARN_PENDING: "EARN",
+    MovementKind.CONFIRM: "CONFIRMATION",
     MovementKind.BURN: "BURN",
+    MovementKind.HOLD: "AUTHORIZATION",
+    MovementKind.CAPTURE: "CAPTURE",
+    MovementKind.ADJUST: "ADJUSTMENT",
     MovementKind.BURN_REVERSAL: "REVERSAL",
     MovementKind.EXPIRE: "EXPIRY",
 }
 """Kinds of movement whose command says how many points it asked for, or declined; and the kind of that command."""
+
+# ---------------------------------------------------------------- 17, 18
+
+
+async def _holds_resolve(scan: LedgerScan, located: _Places) -> Check:
+    moved: defaultdict[MovementKind, int] = defaultdict(int)
+    set_aside = 0
+    for group in scan.movements:
+        moved[group.kind] += abs(group.points)
+        set_aside -= group.by_movement if group.kind == MovementKind.HOLD else 0
+    held = sum(one.points for one in scan.holds)
+    captured, released = (sum(one.captured for one in scan.holds), sum(one.released for one in scan.holds))
+    wrong = (
+        (moved[MovementKind.HOLD], moved[MovementKind.CAPTURE], moved[MovementKind.RELEASE])
+        != (held, captured, released)
+        or set_aside != sum(one.by_movement for one in scan.holds)
+        or scan.accounts.held_by_account != sum(one.by_account for one in scan.holds)
+        or any(one.state != "OPEN" and one.points != one.captured + one.released for one in scan.holds)
+    )
+    found = await located.named("holds and movements disagree" if wrong else None, places.HOLDS_SQL)
+    return check(17, found, f"{held} held = {captured} captured + {released} released + {scan.accounts.held} open")
+
+
+async def _pending_stays_out(scan: LedgerScan, located: _Places) -> Check:
+    problems = [
+        f"period {group.period_id}, partner {group.party_id}: {group.kind} carries money"
+        for group in scan.movements
+        if group.kind in OUTSIDE_POOL and any(group.money_micro)
+    ]
+    problems += await located.named(None, places.PENDING_SQL)
+    awards = sum(one.awards for one in scan.pending)
+    return check(18, problems, f"{awards} awards began pending, {scan.accounts.pending} points still are")

@@ -39,16 +39,17 @@ TOTALS_OF_PERIODS = f"""
              WHERE c.period_id = {PERIODS} AND c.kind IN ('EARN', 'REVERSAL')
              UNION ALL
             SELECT t.partner_id, t.occurred_at, t.period_id, 0, 0,
-                   CASE WHEN t.kind = 'EARN' THEN t.points ELSE 0 END,
+                   CASE WHEN t.kind IN ('EARN', 'CONFIRM') THEN t.points ELSE 0 END,
                    CASE WHEN t.kind = 'EARN_REVERSAL' THEN -t.points ELSE 0 END,
-                   CASE WHEN t.kind = 'BURN' THEN -t.points ELSE 0 END,
+                   CASE WHEN t.kind IN ('BURN', 'CAPTURE') THEN -t.points ELSE 0 END,
                    CASE WHEN t.kind = 'BURN_REVERSAL' THEN t.points ELSE 0 END, 0
               FROM transaction AS t
-             WHERE t.period_id = {PERIODS} AND t.kind IN ('EARN', 'EARN_REVERSAL', 'BURN', 'BURN_REVERSAL')
+             WHERE t.period_id = {PERIODS}
+               AND t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL', 'BURN', 'CAPTURE', 'BURN_REVERSAL')
              UNION ALL
             SELECT t.party_id, t.occurred_at, t.period_id, 0, 0, 0, 0, 0, 0, -t.issue_value_micro - t.service_fee_micro
               FROM transaction AS t
-             WHERE t.period_id = {PERIODS} AND t.kind = 'EARN' AND t.party_id <> 0) AS fact
+             WHERE t.period_id = {PERIODS} AND t.kind IN ('EARN', 'CONFIRM') AND t.party_id <> 0) AS fact
      GROUP BY 1, 2, 3"""  # noqa: S608 (a constant)
 ACTIVITY_OF_PERIODS = f"""
     SELECT c.partner_id, CAST(c.occurred_at AT TIME ZONE CAST(:zone AS text) AS date) AS day, c.member_id, c.period_id,
@@ -61,8 +62,9 @@ BURNS_OF_PERIODS = f"""
            u.account_id, u.period_id, sum(u.points) AS points,
            sum(u.points * (t.reimbursement_micro / -t.points)) AS value_micro,  -- a whole price per point
            sum(u.points * u.price_micro) AS issue_value_micro
-      FROM transaction AS t JOIN lot_use AS u ON u.account_id = t.account_id AND u.transaction_id = t.id
-     WHERE t.period_id = {PERIODS} AND t.kind = 'BURN'
+      FROM transaction AS t
+      JOIN lot_use AS u ON u.account_id = t.account_id AND u.transaction_id = t.id
+     WHERE t.period_id = {PERIODS} AND t.kind IN ('BURN', 'CAPTURE')
      GROUP BY 1, 2, 3, 4, 5"""  # noqa: S608 (a constant)
 
 UNSTORED_SQL = text(

@@ -47,7 +47,8 @@ BOOKED_APART_SQL = _places(
       FROM (SELECT * FROM command AS c WHERE {_in_scope("c.period_id")} AND c.kind <> 'ENROLL') AS c
       FULL JOIN (SELECT * FROM transaction AS t WHERE {_in_scope("t.period_id")}) AS t
         ON t.command_id = c.id AND t.period_id = c.period_id
-     WHERE c.id IS NULL OR t.id IS NULL OR c.account_id <> t.account_id OR c.recorded_at <> t.recorded_at
+     WHERE c.id IS NULL OR t.id IS NULL OR c.recorded_at <> t.recorded_at
+        OR (c.account_id <> t.account_id AND c.kind NOT IN ('TRANSFER', 'MERGE', 'UNMERGE'))
     """,  # noqa: S608 (assembled from constants)
     "coalesce(c.id, t.command_id), t.id",
 )
@@ -57,28 +58,42 @@ LOTS_SQL = _places(
                   coalesce(l.id, u.lot_id), coalesce(l.account_id, u.account_id), l.granted,
                   coalesce(u.used, 0), l.remaining, l.reserved) AS place
       FROM lot AS l
-      FULL JOIN (SELECT account_id, lot_id, sum(CASE kind WHEN 'BURN_REVERSAL' THEN -points ELSE points END) AS used
+      FULL JOIN (SELECT account_id, lot_id,
+                        sum(CASE WHEN kind = 'BURN_REVERSAL' THEN -points WHEN kind IN ('HOLD', 'RELEASE') THEN 0
+                             ELSE points END) AS used,
+                        sum(CASE WHEN kind = 'HOLD' THEN points WHEN kind IN ('CAPTURE', 'RELEASE') THEN -points
+                             ELSE 0 END) AS reserved
                    FROM lot_use GROUP BY account_id, lot_id) AS u
         ON u.account_id = l.account_id AND u.lot_id = l.id
      WHERE l.id IS NULL OR l.granted - l.remaining - l.reserved <> coalesce(u.used, 0)
+        OR l.reserved <> coalesce(u.reserved, 0)
         OR l.remaining NOT BETWEEN 0 AND l.granted OR l.reserved < 0
     """,
     "coalesce(l.id, u.lot_id)",
 )
 ACCOUNTS_SQL = _places(
     """
-    SELECT format('account %s: available %s, pending %s, held %s; its lots remain %s and reserve %s, its movements'
-                  ' sum to %s',
+    SELECT format('account %s: available %s, pending %s, held %s; its lots remain %s and reserve %s,'
+                  ' its pending awards have %s, its movements sum to %s and %s pending',
                   coalesce(a.id, l.account_id, t.account_id), a.available, a.pending, a.held, coalesce(l.remaining, 0),
-                  coalesce(l.reserved, 0), coalesce(t.points, 0)) AS place
+                  coalesce(l.reserved, 0), coalesce(p.points, 0), coalesce(t.points, 0),
+                  coalesce(t.pending, 0)) AS place
       FROM account AS a
       FULL JOIN (SELECT account_id, sum(remaining) AS remaining, sum(reserved) AS reserved
                    FROM lot GROUP BY account_id) AS l
         ON l.account_id = a.id
-      FULL JOIN (SELECT account_id, sum(points) AS points FROM transaction GROUP BY account_id) AS t
+      FULL JOIN (SELECT account_id,
+                        sum(CASE WHEN kind IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE') THEN 0 ELSE points END)
+                            AS points,
+                        sum(CASE WHEN kind IN ('EARN_PENDING', 'CANCEL') THEN points
+                                 WHEN kind = 'CONFIRM' THEN -points ELSE 0 END) AS pending
+                   FROM transaction GROUP BY account_id) AS t
         ON t.account_id = coalesce(a.id, l.account_id)
+      LEFT JOIN (SELECT account_id, sum(open_points) AS points FROM pending_award GROUP BY account_id) AS p
+        ON p.account_id = coalesce(a.id, l.account_id, t.account_id)
      WHERE a.id IS NULL OR a.available <> coalesce(l.remaining, 0) OR a.held <> coalesce(l.reserved, 0)
-        OR a.pending <> 0        OR a.available + a.held <> coalesce(t.points, 0)
+        OR a.pending <> coalesce(p.points, 0) OR a.pending <> coalesce(t.pending, 0)
+        OR a.available + a.held <> coalesce(t.points, 0)
     """,
     "coalesce(a.id, l.account_id, t.account_id)",
 )
@@ -97,15 +112,17 @@ USES_SQL = _places(
     SELECT format('transaction %s (%s) moves %s points worth %s, its lot uses %s worth %s',
                   coalesce(t.id, u.transaction_id), coalesce(t.kind, u.kind), t.points, t.pool_value_micro,
                   coalesce(u.points, 0), coalesce(u.value, 0)) AS place
-      FROM (SELECT * FROM transaction WHERE kind <> 'EARN') AS t
+      FROM (SELECT * FROM transaction WHERE kind NOT IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'CANCEL', 'TRANSFER_IN')
+                AND (kind <> 'ADJUST' OR points < 0)) AS t
       FULL JOIN (SELECT account_id, transaction_id, kind, min(redeemer_id) AS redeemer_id, min(period_id) AS period_id,
-                        sum(CASE kind WHEN 'BURN_REVERSAL' THEN points ELSE -points END) AS points,
-                        sum(CASE kind WHEN 'BURN_REVERSAL' THEN points ELSE -points END * price_micro) AS value
+                        sum(CASE WHEN kind IN ('BURN_REVERSAL', 'RELEASE') THEN points ELSE -points END) AS points,
+                        sum(CASE WHEN kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT') THEN 0
+                                 WHEN kind = 'BURN_REVERSAL' THEN points ELSE -points END * price_micro) AS value
                    FROM lot_use GROUP BY account_id, transaction_id, kind) AS u
         ON u.account_id = t.account_id AND u.transaction_id = t.id AND u.kind = t.kind
      WHERE t.id IS NULL OR t.points <> coalesce(u.points, 0) OR t.pool_value_micro <> coalesce(u.value, 0)
         OR t.period_id <> coalesce(u.period_id, t.period_id)
-        OR (t.kind IN ('BURN', 'BURN_REVERSAL') AND u.redeemer_id IS DISTINCT FROM t.party_id)
+        OR (t.kind IN ('BURN', 'CAPTURE', 'BURN_REVERSAL') AND u.redeemer_id IS DISTINCT FROM t.party_id)
     """,
     "coalesce(t.id, u.transaction_id)",
 )
@@ -113,9 +130,12 @@ GRANTS_SQL = _places(
     """
     SELECT format('award %s grants %s points, its lot holds %s', coalesce(t.id, l.transaction_id), t.points,
                   coalesce(l.granted, 0)) AS place
-      FROM (SELECT * FROM transaction WHERE kind = 'EARN') AS t
+      FROM (SELECT * FROM transaction WHERE kind IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'TRANSFER_IN')
+                OR (kind = 'ADJUST' AND points > 0)) AS t
       FULL JOIN (SELECT account_id, transaction_id, sum(granted) AS granted
-                   FROM lot GROUP BY account_id, transaction_id) AS l
+                   FROM (SELECT account_id, transaction_id, granted FROM lot
+                          UNION ALL SELECT account_id, transaction_id, granted FROM pending_award) AS opened
+                  GROUP BY account_id, transaction_id) AS l
         ON l.account_id = t.account_id AND l.transaction_id = t.id
      WHERE t.id IS NULL OR t.points <> coalesce(l.granted, 0)
     """,
@@ -127,19 +147,23 @@ COMMAND_SUMS_SQL = _places(
                   c.kind, coalesce(c.points::text, 'unnamed'), c.declined_points, t.points, t.requested) AS place
       FROM command AS c
       JOIN (SELECT command_id, sum(points) AS points, sum(requested_points) AS requested,
-                   sum(points) FILTER (WHERE kind <> 'EARN_REVERSAL') AS asked
+                   sum(points) FILTER (WHERE kind NOT IN ('EARN_REVERSAL', 'CANCEL', 'RELEASE')) AS asked
               FROM transaction GROUP BY command_id) AS t
         ON t.command_id = c.id
      WHERE {_in_scope("c.period_id")}
        AND CASE c.kind WHEN 'EARN' THEN t.requested - t.points <> c.declined_points
                        WHEN 'REVERSAL' THEN coalesce(t.asked, 0) <> coalesce(c.points, 0)
-                       ELSE t.points <> -c.points END
+                       WHEN 'CONFIRMATION' THEN t.points <> c.points
+                       WHEN 'CAPTURE' THEN t.asked <> -c.points
+                       WHEN 'ADJUSTMENT' THEN abs(t.points) <> c.points
+                       ELSE c.kind NOT IN ('VOID', 'TRANSFER', 'MERGE', 'UNMERGE') AND t.points <> -c.points END
     """,  # noqa: S608 (assembled from constants)
     "c.id",
 )
 # At other prices than its original's it is bent too: value x points crosswise is exact, a division would not be.
 _BENT = """(r.kind, r.party_id, r.terms_id, r.reverses_period_id)
-              IS DISTINCT FROM (o.kind || '_REVERSAL', o.party_id, o.terms_id, o.period_id)
+              IS DISTINCT FROM (CASE o.kind WHEN 'CONFIRM' THEN 'EARN' WHEN 'CAPTURE' THEN 'BURN' ELSE o.kind END
+                                || '_REVERSAL', o.party_id, o.terms_id, o.period_id)
         OR r.issue_value_micro::numeric * o.points <> o.issue_value_micro::numeric * r.points
         OR r.service_fee_micro::numeric * o.points <> o.service_fee_micro::numeric * r.points
         OR r.reimbursement_micro::numeric * o.points <> o.reimbursement_micro::numeric * r.points"""
@@ -166,6 +190,42 @@ UNLINKED_REVERSALS_SQL = _places(
      WHERE {_in_scope("t.period_id")} AND t.kind IN ('EARN_REVERSAL', 'BURN_REVERSAL') AND t.reverses_id IS NULL
     """,  # noqa: S608 (assembled from constants)
     "t.id",
+)
+HOLDS_SQL = _places(
+    """
+    SELECT format('hold %s (%s): %s held, %s captured, %s released; its movements hold %s, capture %s, release %s',
+                  coalesce(h.id, t.id), h.state, h.points, h.captured, h.released, coalesce(-t.points, 0),
+                  coalesce(r.captured, 0), coalesce(r.released, 0)) AS place
+      FROM hold AS h
+      FULL JOIN (SELECT * FROM transaction WHERE kind = 'HOLD') AS t
+        ON t.account_id = h.account_id AND t.id = h.transaction_id
+      LEFT JOIN (SELECT c.reverses_id AS command_id, -sum(m.points) FILTER (WHERE m.kind = 'CAPTURE') AS captured,
+                        sum(m.points) FILTER (WHERE m.kind = 'RELEASE') AS released
+                   FROM command AS c JOIN transaction AS m ON m.command_id = c.id
+                  WHERE c.kind IN ('CAPTURE', 'VOID') GROUP BY c.reverses_id) AS r
+        ON r.command_id = coalesce(h.command_id, t.command_id)
+     WHERE h.id IS NULL OR t.id IS NULL OR h.points <> -t.points OR h.command_id <> t.command_id
+        OR h.captured <> coalesce(r.captured, 0) OR h.released <> coalesce(r.released, 0)
+        OR (h.state <> 'OPEN' AND h.captured + h.released <> h.points)
+    """,
+    "coalesce(h.id, t.id)",
+)
+PENDING_SQL = _places(
+    """
+    SELECT format('award %s of account %s: granted %s, open %s, confirmed %s, its lot holds %s', p.id, p.account_id,
+                  p.granted, p.open_points, coalesce(t.confirmed, 0), coalesce(l.granted, 0)) AS place
+      FROM pending_award AS p
+      LEFT JOIN lot AS l ON l.account_id = p.account_id AND l.id = p.id
+      LEFT JOIN LATERAL (SELECT sum(m.points) FILTER (WHERE m.kind = 'CONFIRM') AS confirmed,
+                                -sum(m.points) FILTER (WHERE m.kind = 'CANCEL') AS cancelled
+                           FROM transaction AS m
+                          WHERE m.account_id = p.account_id AND m.lot_id = p.id
+                            AND m.kind IN ('CONFIRM', 'CANCEL')) AS t
+        ON true
+     WHERE p.open_points <> p.granted - coalesce(t.confirmed, 0) - coalesce(t.cancelled, 0)
+        OR coalesce(l.granted, 0) <> coalesce(t.confirmed, 0) OR (l.id IS NOT NULL AND p.open_points > 0)
+    """,
+    "p.id",
 )
 FINGERPRINTS_SQL = _places(
     f"""

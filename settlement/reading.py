@@ -161,7 +161,7 @@ BUDGETS_SQL = text(
               FROM transaction AS t
               JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[]))
                 AS asked (period_id, partner_id) ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
-             WHERE t.kind IN ('EARN', 'EARN_REVERSAL') AND t.budget_id IS NOT NULL
+             WHERE t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL') AND t.budget_id IS NOT NULL
              GROUP BY t.period_id, t.party_id, t.budget_id) AS u
       JOIN budget AS b ON b.id = u.budget_id
       LEFT JOIN period AS w ON w.id = b.period_id
@@ -172,10 +172,10 @@ BUDGETS_SQL = text(
 
 NO_PERIOD_AFTER = 2**31 - 1
 
-MOVEMENTS_OF_LINE = {line: movement for movement, lines in MONEY_LINES.items() for line, _ in lines}
-"""Which movements a line sums: what "explain this line" looks for. Lines without movements have no entry."""
-
-"""The kind of movement behind a statement line; the fixed fee, tax and adjustments have none."""
+MOVEMENTS_OF_LINE = {
+    line: tuple(kind for kind, lines in MONEY_LINES.items() if line in dict(lines)) for line in LineKind
+}
+"""Which movements a line sums: what "explain this line" looks for; none for the fixed fee, tax and adjustments."""
 
 
 async def period_by_id(database: Database, viewer_id: int, period_id: int) -> SettlementPeriod | None:

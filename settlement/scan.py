@@ -22,7 +22,7 @@ from domain.ledger import (
     HASHED_TRANSACTION_COLUMNS,
     row_hash_sql,
 )
-from domain.positions import Contribution, LineKind, MovementSums
+from domain.positions import OUTSIDE_POOL, Contribution, LineKind, MovementSums
 from settlement.documents import BudgetDrawn, Shortfall
 
 
@@ -59,8 +59,9 @@ def _movements_sql(audited: str) -> TextClause:
                sum(t.row_hash) AS hash_sum,
                count(*) FILTER (WHERE {audited} AND t.row_hash <> {TRANSACTION_HASH_SQL}) AS altered,
                sum({mix_sql("t.id")} * t.points) AS by_movement,
-               sum({mix_sql("t.command_id")} * CASE WHEN t.reverses_id IS NULL
-                   THEN t.requested_points - greatest(t.points, 0) ELSE t.points END) AS by_command
+               sum({mix_sql("t.command_id")} * CASE WHEN t.kind IN ('EARN', 'EARN_PENDING')
+                   THEN t.requested_points - t.points WHEN t.reverses_id IS NULL
+                   THEN t.requested_points ELSE t.points END) AS by_command
           FROM transaction AS t
          GROUP BY t.period_id, t.kind, t.party_id, prior, t.budget_id, t.terms_id
         """  # noqa: S608 (assembled from constants of this module)
@@ -119,7 +120,10 @@ LOTS_SQL = text(
            count(*) FILTER (WHERE l.remaining NOT BETWEEN 0 AND l.granted OR l.reserved < 0) AS impossible,
            sum({lot_mix_sql("l", "id")} * (l.granted - l.remaining - l.reserved)) AS by_lot,
            sum({mix_sql("l.transaction_id")} * l.granted) AS by_movement,
-           sum({mix_sql("l.account_id")} * l.remaining) AS by_account
+           sum({mix_sql("l.account_id")} * l.remaining) AS by_account,
+           coalesce(sum({lot_mix_sql("l", "id")} * l.reserved) FILTER (WHERE l.reserved <> 0), 0) AS reserved_by_lot,
+           coalesce(sum({mix_sql("l.account_id")} * l.reserved) FILTER (WHERE l.reserved <> 0), 0)
+               AS reserved_by_account
       FROM lot AS l
      GROUP BY l.issuer_id
     """  # noqa: S608 (assembled from constants of this module)
@@ -130,8 +134,29 @@ ACCOUNTS_SQL = text(
     f"""
     SELECT count(*) AS accounts, coalesce(sum(a.available), 0) AS available, coalesce(sum(a.pending), 0) AS pending,
            coalesce(sum(a.held), 0) AS held,
-           coalesce(sum({mix_sql("a.id")}::numeric * a.available), 0) AS by_account
+           coalesce(sum({mix_sql("a.id")}::numeric * a.available), 0) AS by_account,
+           coalesce(sum({mix_sql("a.id")}::numeric * a.pending) FILTER (WHERE a.pending <> 0), 0) AS pending_by_account,
+           coalesce(sum({mix_sql("a.id")}::numeric * a.held) FILTER (WHERE a.held <> 0), 0) AS held_by_account
       FROM account AS a
+    """  # noqa: S608 (assembled from constants of this module)
+)
+
+PENDING_SQL = text(
+    f"""
+    SELECT p.budget_id, count(*) AS awards, sum(p.open_points) AS open_points, sum(p.reserved_micro) AS reserved_micro,
+           sum({mix_sql("p.account_id")} * p.open_points) AS by_account,
+           sum({mix_sql("p.transaction_id")} * p.granted) AS by_movement
+      FROM pending_award AS p
+     GROUP BY p.budget_id
+    """  # noqa: S608 (assembled from constants of this module)
+)
+HOLDS_SQL = text(
+    f"""
+    SELECT h.state, count(*) AS holds, sum(h.points) AS points, sum(h.captured) AS captured,
+           sum(h.released) AS released, sum({mix_sql("h.transaction_id")} * h.points) AS by_movement,
+           sum({mix_sql("h.account_id")} * (h.points - h.captured - h.released)) AS by_account
+      FROM hold AS h
+     GROUP BY h.state
     """  # noqa: S608 (assembled from constants of this module)
 )
 
@@ -187,6 +212,22 @@ class MovementGroup(NamedTuple):
     by_command: int
 
     @property
+    def pool_points(self) -> int:
+        """By how much the points in the pool changed."""
+        return self.sums.pool_points
+
+    @property
+    def money_micro(self) -> tuple[int, int, int, int, int]:
+        """Its money columns, in the order in which they stand here."""
+        return (
+            self.issue_value_micro,
+            self.service_fee_micro,
+            self.reimbursement_micro,
+            self.breakage_share_micro,
+            self.pool_value_micro,
+        )
+
+    @property
     def sums(self) -> MovementSums:
         """The group as positions count it."""
         return MovementSums(
@@ -230,8 +271,21 @@ class UseGroup(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 where points left the lots, -1 where they came back."""
-        return -1 if self.kind == MovementKind.BURN_REVERSAL else 1
+        """The movement's sign turned round: 1 where points left the member, -1 where they came back."""
+        return -1 if self.kind in (MovementKind.BURN_REVERSAL, MovementKind.RELEASE) else 1
+
+    @property
+    def used(self) -> int:
+        """1 where points left their lots, -1 where they came back, 0 where they were only set aside or set free."""
+        return 0 if self.kind in OUTSIDE_POOL else self.sign
+
+    @property
+    def reserved(self) -> int:
+        """1 where points of lots were set aside, -1 where what was set aside was spent or set free."""
+        return _RESERVED.get(self.kind, 0)
+
+
+_RESERVED = {MovementKind.HOLD: 1, MovementKind.CAPTURE: -1, MovementKind.RELEASE: -1}
 
 
 class LotGroup(NamedTuple):
@@ -247,6 +301,8 @@ class LotGroup(NamedTuple):
     by_lot: int
     by_movement: int
     by_account: int
+    reserved_by_lot: int
+    reserved_by_account: int
 
 
 class AccountTotals(NamedTuple):
@@ -256,6 +312,31 @@ class AccountTotals(NamedTuple):
     available: int
     pending: int
     held: int
+    by_account: int
+    pending_by_account: int
+    held_by_account: int
+
+
+class PendingGroup(NamedTuple):
+    """Pending awards that reserve money of one budget window, or of none."""
+
+    budget_id: int | None
+    awards: int
+    open_points: int
+    reserved_micro: int
+    by_account: int
+    by_movement: int
+
+
+class HoldGroup(NamedTuple):
+    """Holds of one state."""
+
+    state: str
+    holds: int
+    points: int
+    captured: int
+    released: int
+    by_movement: int
     by_account: int
 
 
@@ -303,6 +384,8 @@ class LedgerScan:
     uses: list[UseGroup]
     lots: list[LotGroup]
     accounts: AccountTotals
+    pending: list[PendingGroup]
+    holds: list[HoldGroup]
     entries: list[EntryGroup]
     budgets: list[BudgetRow]
     terms: dict[int, TermsPrices]
@@ -361,6 +444,8 @@ async def scan_ledger(connection: AsyncConnection, period_id: int | None) -> Led
     uses = await connection.execute(USES_SQL)
     lots = await connection.execute(LOTS_SQL)
     accounts = await connection.execute(ACCOUNTS_SQL)
+    pending = await connection.execute(PENDING_SQL)
+    holds = await connection.execute(HOLDS_SQL)
     entries = await connection.execute(PARTNER_ENTRIES_SQL)
     budgets = await connection.execute(BUDGETS_SQL)
     terms = await connection.execute(TERMS_SQL)
@@ -371,6 +456,8 @@ async def scan_ledger(connection: AsyncConnection, period_id: int | None) -> Led
         [UseGroup(row[0], MovementKind(row[1]), *_whole(row[2:])) for row in uses],
         [LotGroup(*_whole(row)) for row in lots],
         AccountTotals(*_whole(accounts.one())),
+        [PendingGroup(*_whole(row)) for row in pending],
+        [HoldGroup(*_whole(row)) for row in holds],
         [EntryGroup(*_whole(row)) for row in entries],
         [BudgetRow(*row) for row in budgets],
         {row[0]: TermsPrices(*row) for row in terms},

@@ -57,7 +57,7 @@ class LinePage(NamedTuple):
 
     period_id: int
     party_id: int
-    movement_kind: str
+    movement_kinds: tuple[str, ...]
     before: int
     limit: int
 

@@ -204,11 +204,11 @@ class StatementLine:
         """A page of the transactions whose movements make the line."""
         context, size = info.context, page_size(first)
         before = cursor_key(context, "Transaction", after)
-        movement = reading.MOVEMENTS_OF_LINE.get(self.row.kind)
+        movements = reading.MOVEMENTS_OF_LINE[self.row.kind]
         ids: list[int] = []
-        if movement is not None:
+        if movements:
             start = NO_COMMAND_BEFORE if before is None else before
-            page = LinePage(self.row.period_id, self.row.partner_id, movement.value, start, size + 1)
+            page = LinePage(self.row.period_id, self.row.partner_id, movements, start, size + 1)
             ids = await context.loaders.line_pages.load(page)
         rows = await context.loaders.transactions.load_many(ids)
         found = [(row.id, Transaction(row=row)) for row in rows if row is not None]

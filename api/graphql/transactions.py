@@ -31,9 +31,17 @@ class TransactionKind(StrEnum):
     """Kind of a transaction: its command's."""
 
     EARN = "EARN"
+    CONFIRMATION = "CONFIRMATION"
     BURN = "BURN"
+    AUTHORIZATION = "AUTHORIZATION"
+    CAPTURE = "CAPTURE"
+    VOID = "VOID"
     REVERSAL = "REVERSAL"
     EXPIRY = "EXPIRY"
+    TRANSFER = "TRANSFER"
+    MERGE = "MERGE"
+    UNMERGE = "UNMERGE"
+    ADJUSTMENT = "ADJUSTMENT"
 
 
 described_enum(
@@ -41,9 +49,17 @@ described_enum(
     "What a transaction is.",
     {
         "EARN": "A purchase that earned points.",
+        "CONFIRMATION": "Pending points of a purchase that became usable.",
         "BURN": "Points spent at a partner.",
+        "AUTHORIZATION": "Points set aside for a burn that is not certain yet.",
+        "CAPTURE": "A burn of points that were set aside, in full or in part.",
+        "VOID": "An authorization called off, by the partner or because its time ran out.",
         "REVERSAL": "Goods returned, or a burn refunded; reverses names the original.",
         "EXPIRY": "Points that passed their expiry.",
+        "TRANSFER": "Points given to another member.",
+        "MERGE": "The points of a duplicate member moved to the one that stays.",
+        "UNMERGE": "A merge that was undone.",
+        "ADJUSTMENT": "A correction by the operator.",
     },
 )
 
