@@ -18,14 +18,13 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from domain.asked import Asked, Known, accounts_with_lots, budget_windows, member_of
+from domain.asked import Asked, Known, accounts_with_lots, budget_windows
 from domain.batch import (
     Batch,
     BatchClock,
     Budget,
     StartOver,
 )
-from domain.burning import decide_burn
 from domain.commands import Burn, Command, CommandKind, Earn, Enroll, Outcome, Refusal
 from domain.database import (
     DEADLOCK,
@@ -38,8 +37,8 @@ from domain.database import (
     is_connection_lost,
     sqlstate,
 )
-from domain.earning import decide_earn
-from domain.enrolling import decide_enroll, enrolment_identifiers
+from domain.deciding import decide, decide_all
+from domain.enrolling import enrolment_identifiers
 from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
 from domain.loading import (
@@ -59,17 +58,13 @@ from domain.loading import (
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.periods import Clock, period_containing, period_span
-from domain.reversing import decide_reverse
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
-from domain.writing import write_ahead, write_batch
+from domain.writing import write_batch
 
 BATCH_MAX = 500
 QUEUE_MAX = 5_000
 TURNED_AWAY = "too many commands are waiting: send this one again in a moment, with the same key"
 IDS_PER_COMMAND = 8
-AHEAD_COMMANDS = 100
-"""From how many accepted commands on their rows are written while the rest of the batch is decided."""
-BREATH_COMMANDS = 20
 
 
 class _Trouble(Enum):
@@ -295,9 +290,9 @@ class PostingQueue:
                     batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
                     await self._load(connection, batch, commands, known)
                     if is_quote:
-                        outcomes = [_decide(batch, command) for command in commands]
+                        outcomes = [decide(batch, command) for command in commands]
                         raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
-                    outcomes = await _decide_all(connection, batch, commands)
+                    outcomes = await decide_all(connection, batch, commands)
                     for row, _ in batch.accepted:
                         sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
                     imported = await self._mark_imported(connection, batch)
@@ -445,38 +440,3 @@ def _trouble_of(error: Exception) -> _Trouble:
         return _Trouble.CONTENTION
     from_server = state is not None and state.startswith(SERVER_CLASSES) and state != STATEMENT_TIMEOUT
     return _Trouble.SERVER if from_server else _Trouble.FAULT
-
-
-async def _decide_all(connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> list[Outcome]:
-    """Decides commands in order; of a large batch the first rows are written while the others are being decided."""
-    outcomes: list[Outcome] = []
-    ahead: asyncio.Task[None] | None = None
-    try:
-        for command in commands:
-            outcomes.append(_decide(batch, command))
-            if len(outcomes) % BREATH_COMMANDS or len(commands) <= AHEAD_COMMANDS:
-                continue
-            if len(batch.new_commands) >= AHEAD_COMMANDS and (ahead is None or ahead.done()):
-                if ahead is not None:
-                    ahead.result()
-                ahead = asyncio.create_task(write_ahead(connection, batch))
-            # The database answers meanwhile, and is given the next statement.
-            await asyncio.sleep(0)
-    finally:
-        # One statement at a time on a connection: it is free again before anything else happens to it.
-        if ahead is not None:
-            await ahead
-    return outcomes
-
-
-def _decide(batch: Batch, command: Command) -> Outcome:
-    try:
-        if isinstance(command, Enroll):
-            return decide_enroll(batch, command)
-        if isinstance(command, Earn):
-            return decide_earn(batch, command, member_of(batch, command.member))
-        if isinstance(command, Burn):
-            return decide_burn(batch, command, member_of(batch, command.member))
-        return decide_reverse(batch, command)
-    except Refused as refused:
-        return Refusal(refused.code, refused.message, refused.field, command.key)

@@ -65,7 +65,7 @@ AFTER_THE_CLOSE: list[tuple[str, list[str], set[int], str]] = [
             "UPDATE account SET available = available - 1 WHERE id = 2",
         ],
         {3},
-        "account 1: available 76778, pending 0, held 0; its lots remain 76777 and reserve 0, its pending awards have 0,",
+        "account 1: available 76778, pending 0, held 0; its lots remain 76777 and reserve 0, its pending awards",
     ),
     (
         "the certificate claims other points",

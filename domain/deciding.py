@@ -1,0 +1,55 @@
+"""Deciding a batch: each command in its turn, by the module of its kind."""
+
+import asyncio
+from collections.abc import Sequence
+
+from domain.asked import member_of
+from domain.batch import Batch
+from domain.burning import decide_burn
+from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal
+from domain.database import BatchConnection
+from domain.earning import decide_earn
+from domain.enrolling import decide_enroll
+from domain.errors import Refused
+from domain.reversing import decide_reverse
+from domain.writing import write_ahead
+
+AHEAD_COMMANDS = 100
+"""From how many accepted commands on their rows are written while the rest of the batch is decided."""
+BREATH_COMMANDS = 20
+
+
+async def decide_all(connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> list[Outcome]:
+    """Decides commands in order; of a large batch the first rows are written while the others are being decided."""
+    outcomes: list[Outcome] = []
+    ahead: asyncio.Task[None] | None = None
+    try:
+        for command in commands:
+            outcomes.append(decide(batch, command))
+            if len(outcomes) % BREATH_COMMANDS or len(commands) <= AHEAD_COMMANDS:
+                continue
+            if len(batch.new_commands) >= AHEAD_COMMANDS and (ahead is None or ahead.done()):
+                if ahead is not None:
+                    ahead.result()
+                ahead = asyncio.create_task(write_ahead(connection, batch))
+            # The database answers meanwhile, and is given the next statement.
+            await asyncio.sleep(0)
+    finally:
+        # One statement at a time on a connection: it is free again before anything else happens to it.
+        if ahead is not None:
+            await ahead
+    return outcomes
+
+
+def decide(batch: Batch, command: Command) -> Outcome:
+    """What becomes of one command; a refusal changes nothing of the batch."""
+    try:
+        if isinstance(command, Enroll):
+            return decide_enroll(batch, command)
+        if isinstance(command, Earn):
+            return decide_earn(batch, command, member_of(batch, command.member))
+        if isinstance(command, Burn):
+            return decide_burn(batch, command, member_of(batch, command.member))
+        return decide_reverse(batch, command)
+    except Refused as refused:
+        return Refusal(refused.code, refused.message, refused.field, command.key)
