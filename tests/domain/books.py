@@ -19,12 +19,36 @@ NONE_OF_THESE = {
     """,
     "a unit that does not sum to zero": "SELECT unit, sum(amount) FROM ledger_entry GROUP BY 1 HAVING sum(amount) <> 0",
     "an account that is not the sum of its lots": """
-        SELECT a.id, a.available, sum(l.remaining) FROM account AS a LEFT JOIN lot AS l ON l.account_id = a.id
-         GROUP BY a.id HAVING a.available <> coalesce(sum(l.remaining), 0)
+        SELECT a.id, a.available, a.held, sum(l.remaining), sum(l.reserved)
+          FROM account AS a LEFT JOIN lot AS l ON l.account_id = a.id
+         GROUP BY a.id
+        HAVING (a.available, a.held) <> (coalesce(sum(l.remaining), 0), coalesce(sum(l.reserved), 0))
     """,
     "an account that is not the sum of its movements": """
-        SELECT a.id, a.available FROM account AS a LEFT JOIN transaction AS t ON t.account_id = a.id
-         GROUP BY a.id HAVING a.available <> coalesce(sum(t.points), 0)
+        SELECT a.id, a.available, a.held, a.pending FROM account AS a LEFT JOIN transaction AS t ON t.account_id = a.id
+         GROUP BY a.id
+        HAVING a.available + a.held
+            <> coalesce(sum(t.points) FILTER (WHERE kind NOT IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE')), 0)
+            OR a.held <> coalesce(-sum(t.points) FILTER (WHERE kind IN ('HOLD', 'RELEASE')), 0)
+                         + coalesce(sum(t.points) FILTER (WHERE kind = 'CAPTURE'), 0)
+            OR a.pending <> coalesce(sum(t.points) FILTER (WHERE kind IN ('EARN_PENDING', 'CANCEL')), 0)
+                            - coalesce(sum(t.points) FILTER (WHERE kind = 'CONFIRM'), 0)
+    """,
+    "pending points that no pending award has": """
+        SELECT a.id, a.pending, sum(p.open_points) FROM account AS a LEFT JOIN pending_award AS p ON p.account_id = a.id
+         GROUP BY a.id HAVING a.pending <> coalesce(sum(p.open_points), 0)
+    """,
+    "held points that no open hold has": """
+        SELECT a.id, a.held, sum(h.points) FROM account AS a
+          LEFT JOIN hold AS h ON h.account_id = a.id AND h.state = 'OPEN'
+         GROUP BY a.id HAVING a.held <> coalesce(sum(h.points), 0)
+    """,
+    "a pending award that its movements do not explain": """
+        SELECT p.id, p.granted, p.open_points FROM pending_award AS p
+          LEFT JOIN transaction AS t ON t.account_id = p.account_id AND t.lot_id = p.id
+           AND t.kind IN ('EARN_PENDING', 'CONFIRM', 'CANCEL')
+         GROUP BY p.account_id, p.id
+        HAVING p.open_points <> coalesce(sum(CASE t.kind WHEN 'CONFIRM' THEN -t.points ELSE t.points END), 0)
     """,
     "an account whose next expiry is later than a lot's": """
         SELECT a.id, a.next_expires_at, min(coalesce(l.grace_until, l.expires_at))
@@ -33,31 +57,49 @@ NONE_OF_THESE = {
         HAVING a.next_expires_at IS NULL OR a.next_expires_at > min(coalesce(l.grace_until, l.expires_at))
     """,
     "a lot that its uses do not explain": """
-        SELECT l.id, l.granted, l.remaining FROM lot AS l LEFT JOIN lot_use AS u ON u.lot_id = l.id
+        SELECT l.id, l.granted, l.remaining, l.reserved FROM lot AS l LEFT JOIN lot_use AS u ON u.lot_id = l.id
          GROUP BY l.account_id, l.id
-        HAVING l.granted - l.remaining
-            <> coalesce(sum(CASE WHEN u.kind = 'BURN_REVERSAL' THEN -u.points ELSE u.points END), 0)
+        HAVING l.granted - l.remaining - l.reserved
+            <> coalesce(sum(CASE WHEN u.kind = 'BURN_REVERSAL' THEN -u.points ELSE u.points END)
+                        FILTER (WHERE u.kind NOT IN ('HOLD', 'RELEASE')), 0)
+            OR l.reserved
+            <> coalesce(sum(CASE WHEN u.kind = 'HOLD' THEN u.points ELSE -u.points END)
+                        FILTER (WHERE u.kind IN ('HOLD', 'CAPTURE', 'RELEASE')), 0)
     """,
     "a movement that is not the sum of its lots": """
-        SELECT t.id, t.kind, t.points FROM transaction AS t
-          LEFT JOIN lot_use AS u ON u.transaction_id = t.id LEFT JOIN lot AS l ON l.transaction_id = t.id
-         GROUP BY t.account_id, t.id
-        HAVING abs(t.points)
-            <> CASE t.kind WHEN 'EARN' THEN coalesce(min(l.granted), 0) ELSE coalesce(sum(u.points), 0) END
+        SELECT t.id, t.kind, t.points, u.points, l.granted FROM transaction AS t
+          LEFT JOIN (SELECT transaction_id, sum(points) AS points FROM lot_use GROUP BY 1) AS u
+            ON u.transaction_id = t.id
+          LEFT JOIN (SELECT transaction_id, sum(granted) AS granted
+                       FROM (SELECT transaction_id, granted FROM lot
+                              UNION ALL SELECT transaction_id, granted FROM pending_award) AS opened GROUP BY 1) AS l
+            ON l.transaction_id = t.id
+         WHERE t.kind <> 'CANCEL'
+           AND abs(t.points)
+            <> CASE WHEN t.kind IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'TRANSFER_IN')
+                      OR (t.kind = 'ADJUST' AND t.points > 0)
+                    THEN coalesce(l.granted, 0) ELSE coalesce(u.points, 0) END
     """,
     "a movement whose pool value is not that of its lots": """
         SELECT t.id, t.kind, t.pool_value_micro FROM transaction AS t JOIN lot_use AS u ON u.transaction_id = t.id
          GROUP BY t.account_id, t.id
-        HAVING abs(t.pool_value_micro) <> sum(u.points * u.price_micro)
+        HAVING abs(t.pool_value_micro)
+            <> CASE WHEN t.kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT') THEN 0 ELSE sum(u.points * u.price_micro) END
     """,
     "a pool that is not its open lots at their prices": """
         SELECT * FROM (SELECT coalesce(sum(pool_value_micro), 0) AS booked FROM transaction) AS t,
-                      (SELECT coalesce(sum(remaining * price_micro), 0) AS open FROM lot) AS l WHERE booked <> open
+                      (SELECT coalesce(sum((remaining + reserved) * price_micro), 0) AS open FROM lot) AS l
+         WHERE booked <> open
     """,
     "a budget that is not the sum of its movements": """
         SELECT b.id, b.consumed_micro, sum(t.budget_micro)
           FROM budget AS b LEFT JOIN transaction AS t ON t.budget_id = b.id
          GROUP BY b.id HAVING b.consumed_micro <> coalesce(sum(t.budget_micro), 0)
+    """,
+    "a reservation that no pending award has": """
+        SELECT b.id, b.reserved_micro, sum(p.reserved_micro)
+          FROM budget AS b LEFT JOIN pending_award AS p ON p.budget_id = b.id
+         GROUP BY b.id HAVING b.reserved_micro <> coalesce(sum(p.reserved_micro), 0)
     """,
     "budget money without a budget": "SELECT id FROM transaction WHERE budget_id IS NULL AND budget_micro <> 0",
     "a fingerprint that does not recompute": f"SELECT c.id FROM command AS c WHERE c.fingerprint <> {FINGERPRINT_SQL}",
@@ -74,7 +116,8 @@ NONE_OF_THESE = {
     """,
     "a movement that its command does not carry": """
         SELECT t.id FROM transaction AS t LEFT JOIN command AS c ON c.id = t.command_id
-         WHERE c.id IS NULL OR (c.period_id, c.account_id, c.partner_id) <> (t.period_id, t.account_id, t.partner_id)
+         WHERE c.id IS NULL OR (c.period_id, c.partner_id) <> (t.period_id, t.partner_id)
+            OR (c.account_id <> t.account_id AND c.kind NOT IN ('TRANSFER', 'MERGE', 'UNMERGE'))
     """,
 }
 
@@ -96,7 +139,7 @@ POSITIONS_SQL = text(
 
 # A window that nobody drew on is as good as none, and so is a page of the calendar: a refused command may make them.
 ROWS_THAT_COUNT = {
-    "budget": "consumed_micro <> 0 OR alerted_at IS NOT NULL",
+    "budget": "consumed_micro <> 0 OR reserved_micro <> 0 OR alerted_at IS NOT NULL",
     "period": "state <> 'OPEN' OR imported",
 }
 
