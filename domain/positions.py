@@ -52,6 +52,9 @@ MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
 }
 """Per kind of movement, the lines of its party and the money column that each line sums."""
 
+ENTRY_LINES = {"FIXED_FEE": LineKind.FIXED_FEE, "ADJUSTMENT": LineKind.ADJUSTMENT}
+"""Kinds of partner entries that stand on a statement, and their line."""
+
 OUTSIDE_POOL = frozenset({MovementKind.EARN_PENDING, MovementKind.CANCEL, MovementKind.HOLD, MovementKind.RELEASE})
 """Movements that neither add to the points in the pool (available and held) nor take from them."""
 
@@ -87,6 +90,13 @@ class Contribution(NamedTuple):
     amount_micro: int
     prior_amount_micro: int
     hash_sum: int
+
+
+def entry_line(
+    partner_id: int, kind: LineKind, of_line: str | None, entries: int, amount_micro: int, hash_sum: int
+) -> Contribution:
+    """What partner entries add to their line. Those that name a line correct one of a closed statement: prior."""
+    return Contribution(partner_id, kind, entries, 0, amount_micro, 0 if of_line is None else amount_micro, hash_sum)
 
 
 def contributions(sums: MovementSums) -> list[Contribution]:

@@ -252,7 +252,7 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
     _require(period, checks)
     statements = statements_of(period, scan.positions.get(period.id, {}), scan, codes)
     sums = scan.sums(period.id)
-    totals = operator_totals(sums, scan.fixed_fees(period.id), [one.settled for one in statements])
+    totals = operator_totals(sums, scan.entry_lines(period.id), [one.settled for one in statements])
     pool_before_micro, points_before = scope.left_before(period.id)
     return Audited(
         period,

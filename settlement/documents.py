@@ -138,6 +138,7 @@ def totals_facts(totals: OperatorTotals, pool_micro: int, outstanding_points: in
         "breakage": str(decimal_from_micro(totals.breakage_micro)),
         "rounding": str(decimal_from_micro(totals.rounding_micro)),
         "subsidy": str(decimal_from_micro(totals.subsidy_micro)),
+        "adjustments": str(decimal_from_micro(totals.adjustments_micro)),
         "outstanding_points": outstanding_points,
         "netting_efficiency_ppm": totals.netting_efficiency_ppm,
     }

@@ -136,7 +136,7 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
     problems = []
     for period_id in scope.period_ids:
         positions = scan.positions.get(period_id, {})
-        totals = operator_totals(scan.sums(period_id), scan.fixed_fees(period_id), [])
+        totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), [])
         pool = positions.get((OPERATOR_ID, LineKind.POOL))
         partners_micro = sum(p.amount_micro for (partner_id, _), p in positions.items() if partner_id != OPERATOR_ID)
         left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro)
@@ -243,7 +243,7 @@ def _operator_adds_up(scan: LedgerScan, scope: Scope) -> Check:
     fact = "no period"
     for period_id in scope.period_ids:
         settled = settle(scan.positions.get(period_id, {}), scope.currency_digits)
-        totals = operator_totals(scan.sums(period_id), scan.fixed_fees(period_id), settled)
+        totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), settled)
         net_micro = totals.operator_net_minor * micro_per_minor(scope.currency_digits)
         net, change, margin = map(decimal_from_micro, (net_micro, totals.pool_change_micro, totals.margin_micro))
         fact = f"operator net {net} = pool change {change} + margin {margin}"
@@ -284,7 +284,7 @@ async def _rows_as_booked(scan: LedgerScan, scope: Scope, located: _Places) -> C
     """The audit: positions equal their rows, every row its hash, every command has its rows in its own period."""
     problems = []
     for period_id in scope.period_ids:
-        from_rows = positions_of_movements(scan.sums(period_id), scan.fixed_fees(period_id))
+        from_rows = positions_of_movements(scan.sums(period_id), scan.entry_lines(period_id))
         problems += differing_positions(period_id, scan.positions.get(period_id, {}), from_rows)
     is_altered = any(group.altered for group in scan.movements) or any(entry.altered for entry in scan.entries)
     rows = await located.named(

@@ -56,7 +56,8 @@ class Settled:
 class OperatorTotals:
     """The operator's side of a period: margin and its parts in micro-units, the net in minor units.
 
-    ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost.
+    ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost,
+    ``adjustments_micro`` the contra side of the partners' adjustments: what they were debited.
     """
 
     pool_change_micro: int
@@ -65,14 +66,16 @@ class OperatorTotals:
     breakage_micro: int
     rounding_micro: int
     subsidy_micro: int
+    adjustments_micro: int
     operator_net_minor: int
     gross_lines_minor: int
     gross_nets_minor: int
 
     @property
     def margin_micro(self) -> int:
-        """Margin = fees + spread + operator breakage + rounding - subsidy (SETTLEMENT.md c.5)."""
-        return self.fees_micro + self.spread_micro + self.breakage_micro + self.rounding_micro - self.subsidy_micro
+        """Margin = fees + spread + operator breakage + rounding + adjustments - subsidy (SETTLEMENT.md c.5)."""
+        gained = self.fees_micro + self.spread_micro + self.breakage_micro + self.rounding_micro
+        return gained + self.adjustments_micro - self.subsidy_micro
 
     @property
     def netting_efficiency_ppm(self) -> int | None:
@@ -95,10 +98,10 @@ def positions_of(parts: Iterable[Contribution]) -> dict[tuple[int, LineKind], Co
 
 
 def positions_of_movements(
-    movements: Iterable[MovementSums], fixed_fees: Iterable[Contribution]
+    movements: Iterable[MovementSums], entry_lines: Iterable[Contribution]
 ) -> dict[tuple[int, LineKind], Contribution]:
     """The positions that a period's rows amount to."""
-    return positions_of([*(part for sums in movements for part in contributions(sums)), *fixed_fees])
+    return positions_of([*(part for sums in movements for part in contributions(sums)), *entry_lines])
 
 
 def settle(positions: Positions, currency_digits: int) -> list[Settled]:
@@ -130,9 +133,11 @@ def _line(kind: LineKind, position: Contribution, currency_digits: int) -> Line:
 
 
 def operator_totals(
-    movements: Iterable[MovementSums], fixed_fees: Iterable[Contribution], settled: Iterable[Settled]
+    movements: Iterable[MovementSums], entry_lines: Iterable[Contribution], settled: Iterable[Settled]
 ) -> OperatorTotals:
     """Pool change, margin and its parts from a period's rows, and the net from its rounded lines.
+
+    ``entry_lines`` are the partner entries that stand on statements.
 
     What a movement leaves after its party and the pool is the operator's: fees, the share of an expiry that no
     issuer gets (BREAKAGE), or the difference between a lot's price and what is paid for it (SPREAD).
@@ -151,13 +156,17 @@ def operator_totals(
                 sums.issue_value_micro + sums.service_fee_micro + sums.reimbursement_micro + sums.breakage_share_micro
             )
     statements = list(settled)
+    booked: defaultdict[LineKind, int] = defaultdict(int)
+    for line in entry_lines:
+        booked[line.kind] += line.amount_micro
     return OperatorTotals(
         pool_change_micro=pool,
-        fees_micro=fees - sum(fee.amount_micro for fee in fixed_fees),
+        fees_micro=fees - booked[LineKind.FIXED_FEE],
         spread_micro=spread,
         breakage_micro=breakage,
         rounding_micro=sum(line.residue_micro for one in statements for line in one.lines),
         subsidy_micro=subsidy,
+        adjustments_micro=-booked[LineKind.ADJUSTMENT],
         operator_net_minor=-sum(one.net_minor for one in statements),
         gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.lines),
         gross_nets_minor=sum(abs(one.net_minor) for one in statements),

@@ -22,7 +22,7 @@ from domain.ledger import (
     HASHED_TRANSACTION_COLUMNS,
     row_hash_sql,
 )
-from domain.positions import OUTSIDE_POOL, Contribution, LineKind, MovementSums
+from domain.positions import ENTRY_LINES, OUTSIDE_POOL, Contribution, LineKind, MovementSums, entry_line
 from settlement.documents import BudgetDrawn, Shortfall
 
 
@@ -395,12 +395,12 @@ class LedgerScan:
         """The period's movements."""
         return [group.sums for group in self.movements if group.period_id == period_id]
 
-    def fixed_fees(self, period_id: int) -> list[Contribution]:
-        """The period's fixed fees, as positions."""
+    def entry_lines(self, period_id: int) -> list[Contribution]:
+        """What the period's partner entries add to statement lines: fixed fees and adjustments."""
         return [
-            Contribution(e.partner_id, LineKind.FIXED_FEE, e.entries, 0, e.amount_micro, 0, e.hash_sum)
+            entry_line(e.partner_id, ENTRY_LINES[e.kind], e.line_kind, e.entries, e.amount_micro, e.hash_sum)
             for e in self.entries
-            if e.period_id == period_id and e.kind == "FIXED_FEE"
+            if e.period_id == period_id and e.kind in ENTRY_LINES
         ]
 
     def drawn(self, period_id: int) -> dict[int, list[BudgetDrawn]]:

@@ -117,7 +117,7 @@ def check_stored(
     residues: list[str] = []
     bytes_: list[str] = []
     for period in periods:
-        positions = positions_of_movements(scan.sums(period.id), scan.fixed_fees(period.id))
+        positions = positions_of_movements(scan.sums(period.id), scan.entry_lines(period.id))
         made = {one.settled.partner_id: one for one in statements_of(period, positions, scan, codes)}
         partner_ids = {partner_id for period_id, partner_id in stored.statements if period_id == period.id}
         for partner_id in sorted(made.keys() | partner_ids):

@@ -11,6 +11,7 @@ from sqlalchemy import Row, text
 from domain.database import Database
 from domain.periods import Clock
 from domain.terms import PROGRAMME_SQL, Programme
+from domain.values import decimal_from_micro
 from settlement.documents import PeriodFacts, close_digest, totals_facts
 from settlement.invariants import Check, Scope, check, check_ledger
 from settlement.lines import operator_totals, positions_of_movements, settle
@@ -31,6 +32,9 @@ class VerifyReport:
         """Whether every invariant holds."""
         return all(check.holds for check in self.checks)
 
+
+NO_MONEY = str(decimal_from_micro(0))
+"""What a certificate that was made before a figure existed says of it."""
 
 PERIODS_SQL = text(
     """
@@ -90,9 +94,9 @@ def _certificate(period: Row[Any]) -> dict[str, Any]:
 
 def _figure_problems(period: Row[Any], scan: LedgerScan, digits: int) -> list[str]:
     """The period's stored figures that are not what its rows make."""
-    fees = scan.fixed_fees(period.id)
-    positions = positions_of_movements(scan.sums(period.id), fees)
-    totals = operator_totals(scan.sums(period.id), fees, settle(positions, digits))
+    entry_lines = scan.entry_lines(period.id)
+    positions = positions_of_movements(scan.sums(period.id), entry_lines)
+    totals = operator_totals(scan.sums(period.id), entry_lines, settle(positions, digits))
     pool_micro = sum(group.pool_value_micro for group in scan.movements if group.period_id <= period.id)
     points = sum(group.points for group in scan.movements if group.period_id <= period.id)
     said = (period.operator_net_minor, period.pool_change_micro, period.margin_micro)
@@ -107,7 +111,7 @@ def _figure_problems(period: Row[Any], scan: LedgerScan, digits: int) -> list[st
     problems += [
         f"period {period.label}: the certificate says {name} {certified.get(name)} instead of {value}"
         for name, value in again.items()
-        if name not in ("pool", "outstanding_points") and certified.get(name) != value
+        if name not in ("pool", "outstanding_points") and certified.get(name, NO_MONEY) != value
     ]
     return problems
 

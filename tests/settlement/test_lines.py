@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.commands import MovementKind
-from domain.positions import Contribution, LineKind, MovementSums
+from domain.positions import Contribution, LineKind, MovementSums, entry_line
 from domain.values import OPERATOR_ID, micro_per_minor
 from settlement.lines import draft_margin_micro, operator_totals, positions_of_movements, settle
 
@@ -46,16 +46,29 @@ def fixed_fee(partner_id: int, fee_micro: int) -> Contribution:
 
 
 FEES = st.dictionaries(st.integers(1, 4), st.integers(1, 10**12), max_size=4)
+ADJUSTMENTS = st.lists(
+    st.builds(
+        entry_line,
+        st.integers(1, 4),
+        st.just(LineKind.ADJUSTMENT),
+        st.sampled_from([None, "ISSUE"]),
+        st.just(1),
+        st.integers(-(10**12), 10**12),
+        st.integers(-(2**63), 2**63 - 1),
+    ),
+    max_size=6,
+)
 
 
-@given(st.lists(movements(), max_size=30), FEES, st.sampled_from([0, 2, 3]))
+@given(st.lists(movements(), max_size=30), FEES, ADJUSTMENTS, st.sampled_from([0, 2, 3]))
 def test_nets_pool_and_margin_balance_to_the_micro_unit(
-    rows: list[MovementSums], fees: dict[int, int], digits: int
+    rows: list[MovementSums], fees: dict[int, int], adjustments: list[Contribution], digits: int
 ) -> None:
-    fixed = [fixed_fee(partner_id, fee) for partner_id, fee in fees.items()]
-    positions = positions_of_movements(rows, fixed)
+    entries = [*(fixed_fee(partner_id, fee) for partner_id, fee in fees.items()), *adjustments]
+    positions = positions_of_movements(rows, entries)
     settled = settle(positions, digits)
-    totals = operator_totals(rows, fixed, settled)
+    totals = operator_totals(rows, entries, settled)
+    assert totals.adjustments_micro == -sum(one.amount_micro for one in adjustments)
     net_micro = totals.operator_net_minor * micro_per_minor(digits)
     assert sum(one.net_minor for one in settled) + totals.operator_net_minor == 0
     assert net_micro == totals.pool_change_micro + totals.margin_micro
@@ -99,6 +112,16 @@ def test_half_a_cent_goes_to_the_even_one() -> None:
         (2, -5_000),
         (2, 5_000),
         (3, -4_999),
+    ]
+
+
+def test_an_adjustment_that_names_a_closed_line_is_prior() -> None:
+    entries = [
+        entry_line(1, LineKind.ADJUSTMENT, of, 1, amount, 0) for of, amount in ((None, 70_000), ("ISSUE", 30_000))
+    ]
+    (only,) = settle(positions_of_movements([], entries), 2)
+    assert [(line.kind, line.entries, line.exact_micro, line.prior_exact_micro) for line in only.lines] == [
+        (LineKind.ADJUSTMENT, 2, 100_000, 30_000)
     ]
 
 

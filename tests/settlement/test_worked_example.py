@@ -90,6 +90,7 @@ async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -
         "breakage": "0.000000",
         "rounding": "0.007000",
         "subsidy": "0.000000",
+        "adjustments": "0.000000",
         "outstanding_points": 116_518,
         "netting_efficiency_ppm": 424_175,
     }
@@ -116,6 +117,7 @@ async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -
         "breakage": "38.000000",
         "rounding": "-0.001200",
         "subsidy": "0.000000",
+        "adjustments": "0.000000",
         "outstanding_points": 165_019,
         "netting_efficiency_ppm": 618_097,
     }
