@@ -1,0 +1,194 @@
+"""A second settlement: statements from the exported transactions and the coalition file alone.
+
+Shares no code with the product. Every row is priced again from the contract that was in force when it happened, in
+fractions; the export's own money columns are only compared with that, but for the value of the lots that paid
+(``pool_value``): which lots those are is the ledger's choice, and no contract says it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+OPERATOR = "operator"
+AWARDS = ("EARN", "CONFIRM")
+BURNS = ("BURN", "CAPTURE")
+WITHOUT_MONEY = ("EARN_PENDING", "CANCEL", "HOLD", "RELEASE", "TRANSFER_OUT", "TRANSFER_IN")
+
+Row = dict[str, str]
+
+
+@dataclass
+class PeriodOf:
+    """What one period comes to: exact lines by (partner, kind), what of them is of earlier periods, and the pool."""
+
+    exact: defaultdict[tuple[str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
+    prior: defaultdict[tuple[str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
+    pool: Fraction = Fraction()
+    points: int = 0
+    spread: Fraction = Fraction()
+    breakage: Fraction = Fraction()
+    subsidy: Fraction = Fraction()
+
+    def billed(self, minor: Fraction) -> dict[tuple[str, str], Fraction]:
+        """Every line rounded once, half to even, to whole ``minor`` units."""
+        return {key: round(exact / minor) * minor for key, exact in self.exact.items()}
+
+    def margin(self, minor: Fraction) -> Fraction:
+        """Fees + spread + breakage + rounding - subsidy (SETTLEMENT.md c.5)."""
+        fees = -sum(
+            (
+                exact
+                for (_, kind), exact in self.exact.items()
+                if kind in ("SERVICE_FEE", "SERVICE_FEE_REFUND", "FIXED_FEE")
+            ),
+            Fraction(),
+        )
+        billed = self.billed(minor)
+        rounding = sum((exact - billed[key] for key, exact in self.exact.items()), Fraction())
+        return fees + self.spread + self.breakage + rounding - self.subsidy
+
+
+class SecondSettlement:
+    """Statements of every period in which the export has rows, or that is named."""
+
+    def __init__(self, coalition: dict[str, Any], rows: Iterable[Row]) -> None:
+        self.programme = coalition["programme"]
+        self.partners: dict[str, Any] = {partner["code"]: partner for partner in coalition["partner"]}
+        self.rows = list(rows)
+        self.by_id = {row["id"]: row for row in self.rows}
+        self.periods: defaultdict[str, PeriodOf] = defaultdict(PeriodOf)
+        self.problems: list[str] = []
+        for row in self.rows:
+            self._count(row)
+
+    def charge_fixed_fees(self, label: str, last_day: date) -> None:
+        """The fee of everybody whose contract covers the period's last day."""
+        for code in self.partners:
+            terms = self._terms(code, last_day)
+            if terms is not None and Fraction(terms["fixed_fee"]):
+                self.periods[label].exact[code, "FIXED_FEE"] -= Fraction(terms["fixed_fee"])
+
+    # ------------------------------------------------------------ rows
+
+    def _count(self, row: Row) -> None:
+        kind, points, period = row["kind"], int(row["points"]), self.periods[row["period"]]
+        pool = Fraction(row["pool_value"])
+        if kind in WITHOUT_MONEY:
+            self._expect(row, {}, 0)
+            if kind.startswith("TRANSFER"):
+                period.points += points
+            return
+        period.points += points
+        period.pool += pool
+        if kind in AWARDS:
+            self._award(row, period, points)
+        elif kind in BURNS:
+            price = self._price(self._priced_by(row), row["partner"], "reimbursement")
+            self._line(row, period, row["partner"], {"REIMBURSEMENT": -points * price}, pool)
+        elif kind == "BURN_REVERSAL":
+            price = self._price(self._priced_by(self.by_id[row["reverses"]]), row["partner"], "reimbursement")
+            self._line(row, period, row["partner"], {"BURN_REVERSAL": -points * price}, pool)
+        elif kind == "EARN_REVERSAL":
+            self._taken_back(row, period, points, pool)
+        elif kind == "EXPIRE":
+            self._expired(row, period, pool)
+        else:
+            self.problems.append(f"row {row['id']}: unknown kind {kind}")
+
+    def _award(self, row: Row, period: PeriodOf, points: int) -> None:
+        funder, first = row["funder"], self._priced_by(row)
+        if funder == OPERATOR:
+            value = points * self._price(first, row["partner"], "issue_price")
+            period.subsidy += value
+            self._expect(row, {"issue_value": -value}, value)
+            return
+        value = points * self._price(first, funder, "issue_price")
+        fee = points * self._price(first, funder, "service_fee")
+        self._line(row, period, funder, {"ISSUE": -value, "SERVICE_FEE": -fee}, value)
+
+    def _taken_back(self, row: Row, period: PeriodOf, points: int, pool: Fraction) -> None:
+        original = self.by_id[row["reverses"]]
+        funder, first = original["funder"], self._priced_by(original)
+        if funder == OPERATOR:
+            value = -points * self._price(first, original["partner"], "issue_price")
+            period.subsidy -= value
+            period.spread += -pool - value
+            self._expect(row, {"issue_value": value}, pool)
+            return
+        value = -points * self._price(first, funder, "issue_price")
+        fee = -points * self._price(first, funder, "service_fee")
+        self._line(row, period, funder, {"EARN_REVERSAL": value, "SERVICE_FEE_REFUND": fee}, pool)
+
+    def _expired(self, row: Row, period: PeriodOf, pool: Fraction) -> None:
+        if row["funder"] == OPERATOR:
+            period.subsidy += pool
+            self._expect(row, {"breakage_share": -pool}, pool)
+            return
+        # The lot's own contract shares; a row names no lot, but its price tells which contracts it can be.
+        price = pool / int(row["points"])
+        shares = {
+            Fraction(round(-pool * Fraction(terms["breakage_share"]) * 10**6), 10**6)
+            for terms in self.partners[row["partner"]]["terms"]
+            if Fraction(terms["issue_price"]) == price
+        }
+        share = Fraction(row["breakage_share"])
+        if share not in shares:
+            self.problems.append(f"row {row['id']}: a breakage share of {share} is none of {shares}")
+        self._line(row, period, row["partner"], {"BREAKAGE_SHARE": share}, pool)
+
+    def _line(self, row: Row, period: PeriodOf, party: str, lines: dict[str, Fraction], pool: Fraction) -> None:
+        """Adds to the party's lines what the row is worth by contract, and what is left over to the operator."""
+        earlier = bool(row["reverses"]) and self.by_id[row["reverses"]]["period"] < row["period"]
+        for kind, money in lines.items():
+            period.exact[party, kind] += money
+            period.prior[party, kind] += money if earlier else 0
+        fee = sum((money for kind, money in lines.items() if kind.startswith("SERVICE_FEE")), Fraction())
+        left = -(sum(lines.values(), Fraction()) - fee) - pool
+        if row["kind"] == "EXPIRE":
+            period.breakage += left
+        else:
+            period.spread += left
+        self._expect(row, {COLUMN_OF[kind]: money for kind, money in lines.items()}, pool)
+
+    def _expect(self, row: Row, columns: dict[str, Fraction], pool: Fraction | int) -> None:
+        """The export says of the row what its contract says."""
+        for column in ("issue_value", "service_fee", "reimbursement", "breakage_share"):
+            if Fraction(row[column]) != columns.get(column, 0):
+                self.problems.append(
+                    f"row {row['id']} ({row['kind']}): {column} {row[column]}, not {columns.get(column)}"
+                )
+        if Fraction(row["pool_value"]) != pool:
+            self.problems.append(f"row {row['id']} ({row['kind']}): pool_value {row['pool_value']}, not {pool}")
+
+    # ------------------------------------------------------------ contracts
+
+    def _priced_by(self, row: Row) -> Row:
+        """The row whose time chose the contract: of a purchase or a burn, its own."""
+        return row
+
+    def _price(self, row: Row, partner: str, name: str) -> Fraction:
+        terms = self._terms(partner, self._day(row["occurred_at"]))
+        assert terms is not None, f"row {row['id']} has no contract"
+        return Fraction(terms[name])
+
+    def _terms(self, partner: str, day: date) -> dict[str, Any] | None:
+        found = [terms for terms in self.partners[partner]["terms"] if terms["from"] <= day]
+        return found[-1] if found else None
+
+    def _day(self, instant: str) -> date:
+        return datetime.fromisoformat(instant).astimezone(ZoneInfo(self.programme["timezone"])).date()
+
+
+COLUMN_OF = {
+    "ISSUE": "issue_value",
+    "EARN_REVERSAL": "issue_value",
+    "SERVICE_FEE": "service_fee",
+    "SERVICE_FEE_REFUND": "service_fee",
+    "REIMBURSEMENT": "reimbursement",
+    "BURN_REVERSAL": "reimbursement",
+    "BREAKAGE_SHARE": "breakage_share",
+}
