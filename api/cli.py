@@ -153,6 +153,29 @@ def serve() -> None:
 
 
 @app.command()
+def worker() -> None:
+    """Run the scheduled jobs until stopped: what is due by itself is booked each minute."""
+    from api.worker import work
+
+    run(lambda runtime: work(runtime, lambda: screen.print("The worker is running (stop it with Ctrl-C).")))
+
+
+@app.command()
+def sweep(as_json: JsonFlag = False) -> None:
+    """Book once what is due by itself, as the worker does each minute: points that have expired."""
+    from api.sweeping import sweep_once
+
+    summary = run(lambda runtime: sweep_once(runtime, screen))
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        for name, value in summary.as_json().items():
+            typer.echo(f"{name}: {value}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     from api.logs import configure_logging

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
-from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse
+from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse, Sweep
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
@@ -33,12 +33,17 @@ class Asked:
     """Of what is to be reversed, and of the reversals: one sent again means what it meant before."""
 
     original_references: set[AskedOriginal] = field(default_factory=set)
+    account_ids: set[int] = field(default_factory=set)
+    """Of accounts to be swept."""
 
     @classmethod
     def of(cls, commands: Sequence[Command], configuration: Configuration) -> "Asked":
         """Collects the names of these commands."""
         asked = cls()
         for command in commands:
+            if isinstance(command, Sweep):
+                asked.account_ids.add(command.account_id)
+                continue
             if is_key(command.key):
                 asked.keys.add((command.partner_id, command.key))
             if isinstance(command, Enroll):
@@ -93,7 +98,7 @@ class Known:
     def account_ids(self) -> set[int]:
         """Accounts that the batch may change."""
         accounts = {member.account_id for member in self.members.values()}
-        return accounts | {original.command.account_id for original in self.originals}
+        return accounts | {original.command.account_id for original in self.originals} | self.asked.account_ids
 
     @property
     def original_ids(self) -> set[int]:
@@ -121,6 +126,8 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
         if isinstance(command, Burn):
             member = member_of(batch, command.member)
             wanted.update(() if member is None else (member.account_id,))
+        elif isinstance(command, Sweep):
+            wanted.add(command.account_id)
     return [
         account
         for account in batch.accounts.values()

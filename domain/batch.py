@@ -280,6 +280,9 @@ class Batch:
     claims: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """Identifiers claimed before deciding -> (member, partner) that claimed them."""
     accounts: dict[int, Account] = field(default_factory=dict)
+    last_members: dict[int, int] = field(default_factory=dict)
+    """Of accounts that are swept: account -> the member who used it last."""
+
     budgets: dict[tuple[int, int], Budget] = field(default_factory=dict)
     by_key: dict[tuple[int, str], Original] = field(default_factory=dict)
     by_id: dict[int, Original] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Deciding about burns, and booking expired lots just before one would use them."""
 
 from datetime import datetime
+from typing import Protocol
 
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
 from domain.commands import Burn, CommandKind, CommandRow, MovementKind, Posted
@@ -165,7 +166,23 @@ def lot_use(
     )
 
 
-def expire_past_lots(batch: Batch, account: Account, cause: CommandRow, instant: datetime) -> None:
+class Cause(Protocol):
+    """What makes the system book something: a command of the same account, or a sweep."""
+
+    @property
+    def member_id(self) -> int:
+        """Whose command it is; of a sweep, who used the account last."""
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When it is booked."""
+
+    @property
+    def period_id(self) -> int:
+        """The period in which it is booked."""
+
+
+def expire_past_lots(batch: Batch, account: Account, cause: Cause, instant: datetime) -> None:
     """Books every lot of the account that is past, each as a command of its own, in the period of ``cause``.
 
     Of its own, because the issuer sees the expiry on its statement and must not see the burn at another partner.
@@ -175,7 +192,7 @@ def expire_past_lots(batch: Batch, account: Account, cause: CommandRow, instant:
             expire_lot(batch, account, lot, cause)
 
 
-def expire_lot(batch: Batch, account: Account, lot: Lot, cause: CommandRow) -> None:
+def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     """Takes what remains of a past lot out of the pool and shares its value (SETTLEMENT.md c.2, Expiry)."""
     command_id = next(batch.new_ids)
     transaction_id = next(batch.new_ids)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from domain.errors import RETRYABLE, RefusalCode
+from domain.values import OPERATOR_ID
 
 
 class CommandKind(StrEnum):
@@ -148,7 +149,32 @@ class Reverse(NamedTuple):
     reason: str | None = None
 
 
-Command = Enroll | Earn | Burn | Reverse
+class Sweep(NamedTuple):
+    """What is due of one account at the clock's reading, to be booked: the system asks, never a caller.
+
+    It is no command of the ledger: nothing is stored of it but what it finds due, and it may be sent at any time and
+    as often as one likes.
+    """
+
+    account_id: int
+
+    @property
+    def key(self) -> str:
+        """Names it in logs and refusals; it is no idempotency key."""
+        return f"system:sweep:{self.account_id}"
+
+    @property
+    def partner_id(self) -> int:
+        """The operator's."""
+        return OPERATOR_ID
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+Command = Enroll | Earn | Burn | Reverse | Sweep
 
 
 class Refusal(NamedTuple):
@@ -250,4 +276,17 @@ class Posted(NamedTuple):
     replayed: bool
 
 
-Outcome = Enrolled | Posted | Refusal
+class Swept(NamedTuple):
+    """Answer to Sweep: what it booked. All zero where nothing was due, or where an earlier sweep had done it."""
+
+    account_id: int
+    expired_lots: int = 0
+    expired_points: int = 0
+
+    @property
+    def replayed(self) -> bool:
+        """Never: what was done is not due again."""
+        return False
+
+
+Outcome = Enrolled | Posted | Swept | Refusal

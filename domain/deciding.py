@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from domain.asked import member_of
 from domain.batch import Batch
 from domain.burning import decide_burn
-from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal
+from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal, Sweep
 from domain.database import BatchConnection
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
 from domain.errors import Refused
 from domain.reversing import decide_reverse
+from domain.sweeping import decide_sweep
 from domain.writing import write_ahead
 
 AHEAD_COMMANDS = 100
@@ -50,6 +51,8 @@ def decide(batch: Batch, command: Command) -> Outcome:
             return decide_earn(batch, command, member_of(batch, command.member))
         if isinstance(command, Burn):
             return decide_burn(batch, command, member_of(batch, command.member))
+        if isinstance(command, Sweep):
+            return decide_sweep(batch, command)
         return decide_reverse(batch, command)
     except Refused as refused:
         return Refusal(refused.code, refused.message, refused.field, command.key)

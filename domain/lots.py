@@ -83,7 +83,9 @@ class Account:
     def note_next_expiry(self) -> None:
         """Makes ``next_expires_at`` exact again where all open lots are known."""
         if self.all_lots_loaded:
-            self.next_expires_at = min((lot.usable_until for lot in self.lots if lot.remaining), default=None)
+            exact = min((lot.usable_until for lot in self.lots if lot.remaining), default=None)
+            self.is_changed = self.is_changed or exact != self.next_expires_at
+            self.next_expires_at = exact
 
 
 def burn_order(lots: Iterable[Lot], instant: datetime) -> list[Lot]:

@@ -58,6 +58,7 @@ from domain.loading import (
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.periods import Clock, period_containing, period_span
+from domain.sweeping import load_last_members
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
 from domain.writing import write_batch
 
@@ -395,6 +396,8 @@ class PostingQueue:
         needed = [o for o in needed if o.command.kind != CommandKind.ENROLL]
         if needed:
             await load_details(connection, needed)
+        if asked.account_ids:
+            batch.last_members = await load_last_members(connection, asked.account_ids)
         accounts = accounts_with_lots(batch, commands, needed)
         if accounts:
             await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})

@@ -25,6 +25,7 @@ NOT_FOR_EMPTY_TABLES = (
     "require-concurrent-index-creation,constraint-missing-not-valid,adding-foreign-key-constraint,prefer-robust-stmts,"
     "require-timeout-settings,"  # set by api.migrations around every migration
     "prefer-bigint-over-int,"  # configuration tables stay far below two thousand million rows
+    "prefer-identity,"  # PgQueuer's tables are as PgQueuer declares them
     "ban-drop-constraint,"  # a list of kinds grows by a wider check that takes the place of the old one
     "prefer-text-field"  # Alembic's own table
 )

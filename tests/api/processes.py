@@ -37,6 +37,7 @@ class Coalition:
             "COALITION_LOG_LEVEL": "WARNING",
         }
         self._servers: list[subprocess.Popen[bytes]] = []
+        self._begun: list[Process] = []
 
     def run(self, *arguments: str, status: int = 0, given: str | None = None) -> str:
         """Runs a command to its end; its standard output."""
@@ -71,18 +72,57 @@ class Coalition:
         server.wait_until_ready()
         return server
 
+    def begin(self, *arguments: str) -> "Process":
+        """Starts a command and does not wait for it."""
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        begun = Process(process)
+        self._begun.append(begun)
+        return begun
+
     def postmaster_pid(self) -> int:
         """Process id of the embedded database server."""
         (found,) = self.data_dir.glob("**/postmaster.pid")
         return int(found.read_text(encoding="ascii").splitlines()[0])
 
     def stop(self) -> None:
-        """Ends what is left of the servers."""
+        """Ends what is left of the servers and commands."""
+        for begun in self._begun:
+            if begun.is_running:
+                begun.kill()
         for process in self._servers:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in self._servers:
             process.wait(30)
+
+
+class Process:
+    """One command that was begun."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """Waits for its end, which must be a good one; its standard output."""
+        output, errors = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, f"{output}{errors}"
+        return output
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it without a word, as kill -9 does."""
+        self._process.kill()
+        self._process.communicate()
 
 
 class Server:

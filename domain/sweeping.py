@@ -1,0 +1,94 @@
+"""Sweeping: booking for an account what is due by itself, and finding the accounts of which something is due.
+
+What the system does by itself is derived from the state under the locks, so that a sweep is safe to repeat, to run
+twice at once, and to be killed: whatever was committed is not due any more, and whatever was not is due again.
+"""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from domain.batch import Batch
+from domain.burning import expire_past_lots
+from domain.commands import Sweep, Swept
+from domain.database import BatchConnection, Database
+from domain.values import OPERATOR_ID
+
+
+class _SweepCause(NamedTuple):
+    """A ``burning.Cause``."""
+
+    member_id: int
+    recorded_at: datetime
+    period_id: int
+
+
+def decide_sweep(batch: Batch, command: Sweep) -> Swept:
+    """Books what is due of the account at the clock's reading; answers what that was."""
+    account = batch.accounts.get(command.account_id)
+    member_id = batch.last_members.get(command.account_id)
+    if account is None or member_id is None:
+        return Swept(command.account_id)  # nobody ever did anything with it
+    now = batch.clock.recorded_at
+    cause = _SweepCause(member_id, now, batch.clock.booking(now).period_id)
+    past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(now)]
+    expire_past_lots(batch, account, cause, now)
+    # What was known of the next expiry is a lower bound: where it was too early, nothing is booked and it is put right.
+    account.note_next_expiry()
+    return Swept(command.account_id, expired_lots=len(past), expired_points=sum(past))
+
+
+LAST_MEMBERS_SQL = text(
+    """
+    SELECT asked.account_id, last.member_id
+      FROM unnest(CAST(:accounts AS bigint[])) AS asked (account_id)
+     CROSS JOIN LATERAL (
+        SELECT member_id FROM command AS c WHERE c.account_id = asked.account_id ORDER BY c.id DESC LIMIT 1) AS last
+    """
+)
+
+
+async def load_last_members(connection: BatchConnection, account_ids: Collection[int]) -> dict[int, int]:
+    """Step 6: who used these accounts last; an account may be a household's."""
+    rows = await connection.execute(LAST_MEMBERS_SQL, {"accounts": list(account_ids)})
+    return {account_id: member_id for account_id, member_id in rows.all()}  # noqa: C416 (a row is no pair to mypy)
+
+
+# ---------------------------------------------------------------- finding what is due
+
+DUE_SOURCES = ("SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :now",)
+"""Where something may be due: each answers (since when, account) and has an index in that order."""
+
+PAGE_SQL = """
+    (SELECT due_at, account_id FROM ({source}) AS source
+      WHERE due_at >= :after_at AND (due_at > :after_at OR account_id > :after_id)
+      ORDER BY due_at, account_id LIMIT :first)
+"""
+DUE_SQL = text(
+    "SELECT due_at, account_id FROM ("  # noqa: S608 (constants of this module)
+    + " UNION ALL ".join(PAGE_SQL.format(source=source) for source in DUE_SOURCES)
+    + ") AS due ORDER BY due_at, account_id LIMIT :first"
+)
+
+
+class Due(NamedTuple):
+    """An account of which something is due since then."""
+
+    due_at: datetime
+    account_id: int
+
+
+NOTHING_YET = Due(datetime(1, 1, 1, tzinfo=UTC), 0)
+"""Where the first page begins."""
+
+
+async def due_accounts(database: Database, now: datetime, after: Due, first: int) -> list[Due]:
+    """The next ``first`` accounts with something due by ``now``, longest due first; one may come twice.
+
+    Paged by when it was due, not by account: each page is the beginning of an index, however much is due.
+    """
+    parameters = {"now": now, "after_at": after.due_at, "after_id": after.account_id, "first": first}
+    async with database.reading(OPERATOR_ID) as connection:
+        return [Due(*row) for row in (await connection.execute(DUE_SQL, parameters)).all()]
