@@ -32,7 +32,6 @@ from domain.commands import (
 )
 from domain.errors import InputFileError, RefusalCode, Refused
 from domain.members import IDENTIFIER_KINDS, normalised
-from domain.periods import period_containing
 from domain.queue import BATCH_MAX, PostingQueue
 from domain.terms import Configuration
 
@@ -172,7 +171,7 @@ class Importer:
         else:
             self.summary.posted[row.values[0].strip().lower()] += 1
             if isinstance(outcome, Posted):
-                occurred_in = period_containing(outcome.command.occurred_at, self._configuration.programme.zone)
+                occurred_in = self._configuration.programme.calendar.containing(outcome.command.occurred_at)
                 self.summary.later_period += outcome.command.period_id > occurred_in
 
     def _command(self, row: Row) -> Command:

@@ -312,7 +312,7 @@ def demo(
 
 @app.command()
 def close(
-    label: Annotated[str, typer.Argument(help="The period, such as 2017-03.")],
+    label: Annotated[str, typer.Argument(help="The period, such as 2017-03, 2017-03-H1 or 2017-W10.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Close a settlement period: audit, statements, certificate."""

@@ -17,7 +17,7 @@ from api.runtime import Runtime
 from domain.commands import Command, Outcome, Refusal
 from domain.database import Database
 from domain.errors import RefusalCode
-from domain.periods import Clock, local_date, period_containing
+from domain.periods import Clock, local_date
 from domain.queue import PostingQueue
 from domain.terms import ConfigurationCache
 from domain.values import MICRO_PER_UNIT, OPERATOR_ID
@@ -139,7 +139,7 @@ class _BudgetGauges:
             if configuration is None:
                 return
             programme, now = configuration.programme, self._clock()
-            today = {"current": period_containing(now, programme.zone), "today": local_date(now, programme.zone)}
+            today = {"current": programme.calendar.containing(now), "today": local_date(now, programme.zone)}
             async with self._database.reading(OPERATOR_ID) as connection:
                 rows = (await connection.execute(BUDGETS_SQL, today)).all()
         except (OSError, DBAPIError):

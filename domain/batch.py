@@ -15,7 +15,7 @@ from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, O
 from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Lot
 from domain.members import is_clean_text
-from domain.periods import local_date, period_containing, period_span
+from domain.periods import local_date
 from domain.positions import Contribution
 from domain.terms import BudgetPlan, Configuration, Partner, Terms
 from domain.values import NO_STORE_ID
@@ -67,12 +67,11 @@ class BatchClock:
         return self._booked(self.recorded_at)
 
     def _booked(self, instant: datetime) -> Booking:
-        zone = self.configuration.programme.zone
-        period_id = period_containing(instant, zone)
+        calendar = self.configuration.programme.calendar
+        period_id = calendar.containing(instant)
         if period_id >= self.first_open_id:
-            return Booking(period_id, local_date(instant, zone))
-        opens_at = period_span(self.first_open_id, zone).opens_at
-        return Booking(self.first_open_id, local_date(opens_at, zone))
+            return Booking(period_id, local_date(instant, calendar.zone))
+        return Booking(self.first_open_id, calendar.first_day(self.first_open_id))
 
     def expiry_instant(self, occurred_at: datetime) -> datetime:
         """The instant against which lots are past: now, or in historical import when it happened."""

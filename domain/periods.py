@@ -1,15 +1,31 @@
-"""Calendar of settlement periods: local months of the programme's time zone, as instants (DESIGN.md section 5)."""
+"""Calendar of settlement periods: months, half months or weeks of the programme's time zone (DESIGN.md section 5)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 MONTHS_PER_YEAR = 12
+HALVES_PER_YEAR = 2 * MONTHS_PER_YEAR
+SECOND_HALF_FROM = 16
+"""Day of the month on which its second half begins."""
+
+DAYS_PER_WEEK = 7
+LABELLED_YEARS = range(1, 9999)
+"""Years that a label may name: what is computed from them (the next period) still is a date."""
 
 REMEMBERED_MAX = 2048
 """How many answers about days are kept: each step of a batch asks again about the same instants."""
+
+
+class PeriodKind(StrEnum):
+    """How long a settlement period is."""
+
+    MONTH = "month"
+    HALF_MONTH = "half_month"
+    WEEK = "week"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +52,94 @@ def local_date(instant: datetime, zone: ZoneInfo) -> date:
     return instant.astimezone(zone).date()
 
 
-def period_span(period_id: int, zone: ZoneInfo) -> PeriodSpan:
-    """The period with that ordinal."""
-    year, month = divmod(period_id, MONTHS_PER_YEAR)
-    following_year, following_month = divmod(period_id + 1, MONTHS_PER_YEAR)
-    return PeriodSpan(
-        period_id,
-        f"{year:04d}-{month + 1:02d}",
-        local_midnight(date(year, month + 1, 1), zone),
-        local_midnight(date(following_year, following_month + 1, 1), zone),
-    )
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The periods of one programme: every instant lies in exactly one, and neighbours touch.
+
+    Ordinals: year * 12 + month - 1; year * 24 + 2 * (month - 1), one more for the half from the 16th on; the number of
+    Mondays since the year 1 for weeks.
+    """
+
+    kind: PeriodKind
+    zone: ZoneInfo
+
+    def ordinal(self, day: date) -> int:
+        """Ordinal of the period to which a local day belongs."""
+        match self.kind:
+            case PeriodKind.MONTH:
+                return day.year * MONTHS_PER_YEAR + day.month - 1
+            case PeriodKind.HALF_MONTH:
+                return day.year * HALVES_PER_YEAR + 2 * (day.month - 1) + (day.day >= SECOND_HALF_FROM)
+            case PeriodKind.WEEK:
+                return (day.toordinal() - 1) // DAYS_PER_WEEK  # the first day of the year 1 is a Monday
+
+    def first_day(self, period_id: int) -> date:
+        """The local day on which the period begins."""
+        match self.kind:
+            case PeriodKind.MONTH:
+                year, month = divmod(period_id, MONTHS_PER_YEAR)
+                return date(year, month + 1, 1)
+            case PeriodKind.HALF_MONTH:
+                year, half = divmod(period_id, HALVES_PER_YEAR)
+                return date(year, half // 2 + 1, SECOND_HALF_FROM if half % 2 else 1)
+            case PeriodKind.WEEK:
+                return date.fromordinal(period_id * DAYS_PER_WEEK + 1)
+
+    def label(self, period_id: int) -> str:
+        """Its label, such as 2017-03, 2017-03-H1 (to the 15th) or, after ISO 8601, 2017-W10."""
+        first = self.first_day(period_id)
+        match self.kind:
+            case PeriodKind.MONTH:
+                return f"{first.year:04d}-{first.month:02d}"
+            case PeriodKind.HALF_MONTH:
+                return f"{first.year:04d}-{first.month:02d}-H{1 if first.day == 1 else 2}"
+            case PeriodKind.WEEK:
+                year, week, _ = first.isocalendar()
+                return f"{year:04d}-W{week:02d}"
+
+    @property
+    def label_example(self) -> str:
+        """What a label of this calendar looks like."""
+        return self.label(self.ordinal(date(2017, 3, 6)))
+
+    def span(self, period_id: int) -> PeriodSpan:
+        """The period with that ordinal."""
+        return PeriodSpan(period_id, self.label(period_id), _opening(self, period_id), _opening(self, period_id + 1))
+
+    def containing(self, instant: datetime) -> int:
+        """Ordinal of the period that contains ``instant``."""
+        period_id = self.ordinal(local_date(instant, self.zone))
+        # Where clocks fall back over midnight, the day before comes again after its period has ended.
+        return period_id + 1 if instant >= _opening(self, period_id + 1) else period_id
+
+    def labelled(self, label: str) -> int | None:
+        """Ordinal of the period with that label, or None when it is no label of this calendar."""
+        first = _labelled_day(self.kind, label)
+        if first is None or first.year not in LABELLED_YEARS:
+            return None
+        period_id = self.ordinal(first)
+        return period_id if self.label(period_id) == label else None
 
 
-def period_containing(instant: datetime, zone: ZoneInfo) -> int:
-    """Ordinal of the period that contains ``instant``."""
-    day = local_date(instant, zone)
-    return day.year * MONTHS_PER_YEAR + day.month - 1
+@lru_cache(maxsize=REMEMBERED_MAX)
+def _opening(calendar: Calendar, period_id: int) -> datetime:
+    return local_midnight(calendar.first_day(period_id), calendar.zone)
 
 
-def period_labelled(label: str) -> int | None:
-    """Ordinal of the period with a label such as "2017-03", or None when it is no label."""
-    year, dash, month = label.partition("-")
-    if not dash or (len(year), len(month)) != (len("2017"), len("03")):
+def _labelled_day(kind: PeriodKind, label: str) -> date | None:
+    """A day of the period that a label would name; whoever asks compares the label, which parsing takes loosely."""
+    head, dash, tail = label.rpartition("-")
+    try:
+        match kind:
+            case PeriodKind.MONTH:
+                return date(int(head), int(tail), 1) if dash else None
+            case PeriodKind.HALF_MONTH:
+                year, _, month = head.partition("-")
+                return date(int(year), int(month), 1 if tail == "H1" else SECOND_HALF_FROM)
+            case PeriodKind.WEEK:
+                return date.fromisocalendar(int(head), int(tail.removeprefix("W")), 1)
+    except ValueError:
         return None
-    if not (year + month).isascii() or not (year + month).isdigit():
-        return None
-    if not 1 <= int(month) <= MONTHS_PER_YEAR or int(year) == 0:
-        return None
-    return int(year) * MONTHS_PER_YEAR + int(month) - 1
 
 
 def add_months(day: date, months: int) -> date:

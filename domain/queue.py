@@ -57,7 +57,7 @@ from domain.loading import (
     resolve_members,
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
-from domain.periods import Clock, period_containing, period_span
+from domain.periods import Clock
 from domain.sweeping import load_last_members
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
 from domain.writing import write_batch
@@ -309,7 +309,7 @@ class PostingQueue:
         booked = {row.period_id for row, _ in batch.accepted} if self._is_history else set()
         missing = booked - self._imported_periods
         if missing:
-            spans = [period_span(period_id, batch.configuration.programme.zone) for period_id in missing]
+            spans = [batch.configuration.programme.calendar.span(period_id) for period_id in missing]
             await ensure_periods(connection, spans, imported=True)
         return missing
 
@@ -317,7 +317,7 @@ class PostingQueue:
         """The periods to lock: of the clock's reading and the next one; for history those of the rows."""
         now = self._clock()
         clock = BatchClock(configuration, now, self._first_open_id, self._is_history)
-        current = max(period_containing(now, configuration.programme.zone), self._first_open_id)
+        current = max(configuration.programme.calendar.containing(now), self._first_open_id)
         if not self._is_history:
             return {current, current + 1}
         return {clock.booking(command.occurred_at or now).period_id for command in commands}
@@ -344,7 +344,7 @@ class PostingQueue:
             )
         posting_into = {min(expected)} if not self._is_history else expected
         if not is_quote and not posting_into <= self._known_periods:
-            spans = [period_span(period_id, configuration.programme.zone) for period_id in posting_into]
+            spans = [configuration.programme.calendar.span(period_id) for period_id in posting_into]
             await ensure_periods(connection, spans)
             self._known_periods |= posting_into
         return Known(self._secret, asked, identifiers, members, originals)

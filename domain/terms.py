@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain.database import Connection, Database
-from domain.periods import local_date
+from domain.periods import Calendar, PeriodKind, local_date
 
 BASE_RULE_CODE = "base"
 """Code of the earn rule that is decided first and that BASE_ONLY keeps."""
@@ -31,6 +31,7 @@ class Programme:
     timezone: str
     region: str
     point_value_micro: int
+    period: str
     expiry_months: int
     grace_days: int
     max_backdate_days: int
@@ -40,6 +41,11 @@ class Programme:
     def zone(self) -> ZoneInfo:
         """The programme's time zone."""
         return ZoneInfo(self.timezone)
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The programme's settlement periods."""
+        return Calendar(PeriodKind(self.period), self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +205,8 @@ class Configuration:
 
 
 PROGRAMME_SQL = text(
-    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, expiry_months, grace_days,"
-    " max_backdate_days, version FROM programme"
+    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry_months,"
+    " grace_days, max_backdate_days, version FROM programme"
 )
 PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique FROM partner ORDER BY id")
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")

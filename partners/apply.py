@@ -26,7 +26,7 @@ INSERT_PROGRAMME_SQL = text(
     """
     INSERT INTO programme (name, currency, currency_digits, timezone, region, point_value_micro, period,
                            expiry_months, grace_days, max_backdate_days)
-    VALUES (:name, :currency, :currency_digits, :timezone, :region, :point_value_micro, 'month',
+    VALUES (:name, :currency, :currency_digits, :timezone, :region, :point_value_micro, :period,
             :expiry_months, :grace_days, :max_backdate_days)
     """
 )
@@ -34,7 +34,7 @@ UPDATE_PROGRAMME_SQL = text(
     """
     UPDATE programme
        SET name = :name, currency = :currency, currency_digits = :currency_digits, timezone = :timezone,
-           region = :region, point_value_micro = :point_value_micro, expiry_months = :expiry_months,
+           region = :region, point_value_micro = :point_value_micro, period = :period, expiry_months = :expiry_months,
            grace_days = :grace_days, max_backdate_days = :max_backdate_days
     """
 )
@@ -133,7 +133,7 @@ async def plan_coalition(database: Database, file: CoalitionFile, *, clock: Cloc
         current = await load_configuration(connection)
         made = plan(current, file)
         if current is not None:
-            windows = await load_windows(connection, made)
+            windows = await load_windows(connection, made, current.programme.calendar)
             _, refusals = decide_windows(windows, file, clock())
             _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
     return made
@@ -156,7 +156,8 @@ async def apply_coalition(database: Database, file: CoalitionFile, *, clock: Clo
         if not made.changes:
             return AppliedPlan(made, current.programme.version)
         await lock_windows(connection, made)
-        updates, refusals = decide_windows(await load_windows(connection, made), file, clock())
+        windows = await load_windows(connection, made, current.programme.calendar)
+        updates, refusals = decide_windows(windows, file, clock())
         _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
         if made.programme is not None:
             await connection.execute(UPDATE_PROGRAMME_SQL, asdict(file.programme))

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise
 from typing import TypeVar
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import get_global
 from babel.numbers import get_currency_precision, list_currencies
@@ -22,6 +22,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from domain.awards import OnLimit
 from domain.errors import ConfigurationError
+from domain.periods import Calendar, PeriodKind
 from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.toml_section import Section
 
@@ -29,7 +30,6 @@ PRICE_MAX_MICRO = 1000 * MICRO_PER_UNIT
 RATE_MAX_MICRO = 10**6 * MICRO_PER_UNIT
 MONEY_MAX_MICRO = AMOUNT_MAX_UNITS * MICRO_PER_UNIT
 
-PERIODS = ("month",)
 STATES = ("ACTIVE", "SUSPENDED")
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
 FUNDING = ("POSTPAID", "PREPAID")
@@ -52,6 +52,7 @@ class ProgrammeSection:
     timezone: str
     region: str
     point_value_micro: int
+    period: str
     expiry_months: int
     grace_days: int
     max_backdate_days: int
@@ -142,8 +143,7 @@ def parse_coalition(text: str) -> CoalitionFile:
     root = Section(table, "file", ("programme", "partner"), problems)
     programme = _programme(root)
     tables = root.tables("partner", "[[partner]]")
-    digits = programme.currency_digits if programme else MICRO_DIGITS
-    partners = [_partner(one, number, digits, problems) for number, one in enumerate(tables, start=1)]
+    partners = [_partner(one, number, programme, problems) for number, one in enumerate(tables, start=1)]
     for code in _repeated(str(one["code"]) for one in tables if "code" in one):
         root.refuse(f'partner "{code}" stands there more than once')
     if problems or programme is None:
@@ -171,7 +171,6 @@ def _programme(root: Section) -> ProgrammeSection | None:
     region = section.text("region", default=_region_of(timezone))
     if region not in SUPPORTED_REGIONS and region != NO_REGION:
         section.refuse(f'region = "{region}" must be a country of two capital letters, such as "DE"')
-    section.choice("period", PERIODS, default="month")
     programme = ProgrammeSection(
         name=section.text("name"),
         currency=currency,
@@ -179,6 +178,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
         timezone=timezone,
         region=region,
         point_value_micro=section.micro("point_value", PRICE_MAX_MICRO),
+        period=section.choice("period", tuple(PeriodKind), default=PeriodKind.MONTH),
         expiry_months=section.whole("expiry_months", 1, 1200, default=24),
         grace_days=section.whole("grace_days", 0, 3660, default=30),
         max_backdate_days=section.whole("max_backdate_days", 0, 36600, default=30),
@@ -204,8 +204,9 @@ def _region_of(timezone: str) -> str:
 
 
 def _partner(
-    table: Mapping[str, object], number: int, currency_digits: int, problems: list[str]
+    table: Mapping[str, object], number: int, programme: ProgrammeSection | None, problems: list[str]
 ) -> PartnerSection | None:
+    digits = programme.currency_digits if programme else MICRO_DIGITS
     code = table.get("code")
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
@@ -221,8 +222,8 @@ def _partner(
         state=section.choice("state", STATES, default="ACTIVE"),
         reference_unique=section.flag("reference_unique", default=True),
         stores=_stores(section),
-        terms=_all_terms(section, currency_digits),
-        budgets=_budgets(section, currency_digits),
+        terms=_all_terms(section, digits),
+        budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
         earn_rules=_earn_rules(section),
     )
     return partner if section.sound else None
@@ -268,7 +269,7 @@ def _all_terms(partner: Section, currency_digits: int) -> tuple[TermsSection, ..
     return _in_order(versions)
 
 
-def _budgets(partner: Section, currency_digits: int) -> tuple[BudgetSection, ...]:
+def _budgets(partner: Section, currency_digits: int, period: PeriodKind | None) -> tuple[BudgetSection, ...]:
     known = (
         "from", "to", "every", "limit", "on_limit", "approved_overdraft", "after_period", "alert_at",
         "funding",
@@ -278,9 +279,10 @@ def _budgets(partner: Section, currency_digits: int) -> tuple[BudgetSection, ...
     for section in _version_sections(partner, "budget", "budget", known):
         per_period = section.has("every")
         if per_period == section.has("to"):
-            section.refuse('needs either every = "month" (one budget per period) or to = DATE (a single one)')
+            every = period or PeriodKind.MONTH
+            section.refuse(f'needs either every = "{every}" (one budget per period) or to = DATE (a single one)')
         elif per_period:
-            section.choice("every", PERIODS)
+            section.choice("every", [period] if period else tuple(PeriodKind))
         budget = BudgetSection(
             starts=section.day("from"),
             ends=_day_after(section, "to"),
@@ -294,11 +296,23 @@ def _budgets(partner: Section, currency_digits: int) -> tuple[BudgetSection, ...
         )
         if budget.overdraft_micro and budget.on_limit != OnLimit.OVERDRAFT:
             section.refuse('approved_overdraft needs on_limit = "OVERDRAFT"')
-        if per_period and budget.starts.day != 1:
+        if per_period and period and not _begins_one(period, budget.starts):
             # Otherwise one period would have two windows of one line of plans, and a limit each.
-            section.refuse(f"a budget per month starts on the first day of a month, not on {budget.starts}")
+            section.refuse(f"a budget per {_STARTS_OF[period]}, not on {budget.starts}")
         versions.append((section, budget))
     return _in_order(versions)
+
+
+_STARTS_OF = {
+    PeriodKind.MONTH: "month starts on the first day of a month",
+    PeriodKind.HALF_MONTH: "half month starts on the 1st or the 16th of a month",
+    PeriodKind.WEEK: "week starts on a Monday",
+}
+
+
+def _begins_one(period: PeriodKind, day: date) -> bool:
+    calendar = Calendar(period, ZoneInfo("UTC"))
+    return calendar.first_day(calendar.ordinal(day)) == day
 
 
 def _earn_rules(partner: Section) -> tuple[EarnRuleSection, ...]:

@@ -214,7 +214,7 @@ def _shown(name: str, value: object) -> str:
     if name == "ends":
         return str(value - timedelta(days=1)) if isinstance(value, date) else "open"
     if name == "per_period":
-        return "month" if value else "none"
+        return "period" if value else "none"
     match value:
         case None | []:
             shown = "none"

@@ -5,12 +5,11 @@ before something that it priced, nor go.
 """
 
 from datetime import date
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.periods import local_midnight, period_containing, period_span
+from domain.periods import Calendar, local_midnight
 from domain.terms import Configuration, EarnRule, Terms
 from partners.coalition_file import EarnRuleSection, TermsSection
 from partners.plan import Change, Plan
@@ -52,11 +51,11 @@ LEDGER_STATE_SQL = text(
 async def refusals_of_use(connection: AsyncConnection, current: Configuration, plan: Plan) -> list[str]:
     """A line per change of the plan that the ledger forbids; nobody may post meanwhile."""
     refusals = await _programme_refusals(connection, current, plan)
-    zone = current.programme.zone
+    calendar = current.programme.calendar
     for terms in plan.terms:
-        refusals += await _version_refusals(connection, terms, zone)
+        refusals += await _version_refusals(connection, terms, calendar)
     for rule in plan.earn_rules:
-        refusals += await _version_refusals(connection, rule, zone)
+        refusals += await _version_refusals(connection, rule, calendar)
     return refusals
 
 
@@ -68,13 +67,15 @@ async def _programme_refusals(connection: AsyncConnection, current: Configuratio
         refusals.append(f"programme: the currency stays {current.programme.currency}: transactions were booked in it")
     if (has_commands or has_periods) and "timezone" in values:
         refusals.append(f"programme: the timezone stays {current.programme.timezone}: periods opened at its midnights")
+    if (has_commands or has_periods) and "period" in values:
+        refusals.append(f"programme: the period stays {current.programme.period}: it was booked in")
     earliest = min((change.new.starts for change in plan.terms if change.new and not change.old), default=None)
     known = current.first_terms_from
     if earliest and known and earliest < known and first_closed is not None:
         # The first period is that of the earliest terms; before a closed one it could never close in order.
-        zone = current.programme.zone
-        if period_containing(local_midnight(earliest, zone), zone) < first_closed:
-            label = period_span(first_closed, zone).label
+        calendar = current.programme.calendar
+        if calendar.ordinal(earliest) < first_closed:
+            label = calendar.label(first_closed)
             refusals.append(
                 f"terms from {earliest} would open periods before {label}, which is closed:"
                 f" let them start on {known} or later"
@@ -85,15 +86,15 @@ async def _programme_refusals(connection: AsyncConnection, current: Configuratio
 VersionChange = Change[Terms, TermsSection] | Change[EarnRule, EarnRuleSection]
 
 
-async def _version_refusals(connection: AsyncConnection, change: VersionChange, zone: ZoneInfo) -> list[str]:
+async def _version_refusals(connection: AsyncConnection, change: VersionChange, calendar: Calendar) -> list[str]:
     lost_from = _lost_from(change)
     if change.old is None or lost_from is None:
         return []
-    lost_at = local_midnight(lost_from, zone)
+    lost_at = local_midnight(lost_from, calendar.zone)
     use = {
         "id": change.old.id,
         "lost_at": lost_at,
-        "first_period": period_containing(lost_at, zone) - _SPARE_PERIODS,
+        "first_period": calendar.ordinal(lost_from) - _SPARE_PERIODS,
     }
     if isinstance(change.old, Terms):
         done, new_one = "priced", "new prices need new terms with a new `from`"

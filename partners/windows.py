@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import PERIOD_LOCK_CLASS
-from domain.periods import MONTHS_PER_YEAR
+from domain.periods import Calendar
 from domain.terms import BudgetPlan
 from partners.coalition_file import BudgetSection, CoalitionFile
 from partners.plan import Plan
@@ -55,29 +55,19 @@ UPDATE_WINDOWS_SQL = text(
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One budget window as it stands; ``period_id`` 0: the single one of its plan, which never closes."""
+    """One budget window as it stands; a single one of its plan never closes, and begins with it."""
 
     id: int
     partner_code: str
     plan_starts: date
     per_period: bool
-    period_id: int
+    first_day: date
+    label: str
     is_open: bool
     limit_micro: int
     overdraft_micro: int
     used_micro: int
     alerted_at: datetime | None
-
-    @property
-    def first_day(self) -> date:
-        """The day on which the window's period begins."""
-        year, month = divmod(self.period_id, MONTHS_PER_YEAR)
-        return date(year, month + 1, 1)
-
-    @property
-    def label(self) -> str:
-        """Which window, for a person."""
-        return f"{self.first_day:%Y-%m}" if self.per_period else f"from {self.plan_starts}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +92,25 @@ async def lock_windows(connection: AsyncConnection, plan: Plan) -> None:
     await connection.execute(LOCK_WINDOWS_SQL, codes)
 
 
-async def load_windows(connection: AsyncConnection, plan: Plan) -> list[Window]:
+async def load_windows(connection: AsyncConnection, plan: Plan, calendar: Calendar) -> list[Window]:
     """The windows of every partner whose budgets the plan changes.
 
     In a statement after the locks: the one that waited for a lock still sees what was there before.
     """
-    return [Window(*row) for row in await connection.execute(WINDOWS_SQL, {"codes": _codes(plan)})]
+    return [
+        Window(
+            window_id,
+            code,
+            starts,
+            per_period,
+            calendar.first_day(period_id) if per_period else starts,
+            calendar.label(period_id) if per_period else f"from {starts}",
+            *rest,
+        )
+        for window_id, code, starts, per_period, period_id, *rest in await connection.execute(
+            WINDOWS_SQL, {"codes": _codes(plan)}
+        )
+    ]
 
 
 def _codes(plan: Plan) -> list[str]:

@@ -31,17 +31,9 @@ from domain.database import (
 from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
 from domain.members import is_clean_text
-from domain.periods import (
-    Clock,
-    PeriodSpan,
-    local_date,
-    local_midnight,
-    period_containing,
-    period_labelled,
-    period_span,
-)
+from domain.periods import Clock, PeriodSpan, local_date
 from domain.positions import Contribution, LineKind
-from domain.terms import Configuration, in_force, load_configuration
+from domain.terms import PROGRAMME_SQL, Configuration, Programme, in_force, load_configuration
 from domain.values import OPERATOR_ID
 from domain.writing import add_positions
 from settlement.documents import PeriodFacts, Statement, close_digest, position_facts, totals_facts
@@ -104,19 +96,31 @@ async def close_period(database: Database, clock: Clock, label: str, key: str) -
     if not is_clean_text(key, KEY_MAX_CHARACTERS):
         message = f"an idempotency key has 1 to {KEY_MAX_CHARACTERS} printable characters"
         raise Refused(RefusalCode.INPUT_INVALID, message, "idempotencyKey")
-    period_id = period_labelled(label)
-    if period_id is None:
-        raise Refused(RefusalCode.PERIOD_NOT_FOUND, 'a period is named by its label, such as "2017-03"', "label")
+    period_id = await _period_labelled(database, label)
     for _ in range(WAIT_SECONDS):
         async with database.posting() as gate:
             configuration = await _checked(gate, clock, period_id, key)
             if configuration is None:
                 return await _closed(database, period_id, replayed=True)
             if (await gate.execute(GATE_SQL)).scalar_one():
-                return await _close(database, clock, period_span(period_id, configuration.programme.zone), key)
+                return await _close(database, clock, configuration.programme.calendar.span(period_id), key)
         # Whoever waits gives the connection back meanwhile: the tills need it.
         await asyncio.sleep(1)
     raise Refused(RefusalCode.OVERLOADED, "another close is at work; close again with the same key")
+
+
+async def _period_labelled(database: Database, label: str) -> int:
+    """Ordinal of the period with that label. Raises Refused, also before the first ``coalition apply``."""
+    async with database.posting() as connection:
+        row = (await connection.execute(PROGRAMME_SQL)).one_or_none()
+    if row is None:
+        raise Refused(RefusalCode.PERIOD_NOT_FOUND, "there is no period before a coalition is applied", "label")
+    calendar = Programme(*row).calendar
+    period_id = calendar.labelled(label)
+    if period_id is None:
+        message = f'a period is named by its label, such as "{calendar.label_example}"'
+        raise Refused(RefusalCode.PERIOD_NOT_FOUND, message, "label")
+    return period_id
 
 
 async def _close(database: Database, clock: Clock, span: PeriodSpan, key: str) -> ClosedPeriod:
@@ -174,13 +178,13 @@ async def _checked(connection: AsyncConnection, clock: Clock, period_id: int, ke
     if configuration is None or next_id is None or period_id < next_id:
         message = "there is no such period: it lies before the coalition's first contract terms or first booking"
         raise Refused(RefusalCode.PERIOD_NOT_FOUND, message, "label")
-    zone = configuration.programme.zone
-    span = period_span(period_id, zone)
+    calendar = configuration.programme.calendar
+    span = calendar.span(period_id)
     if clock() < span.closes_at:
-        message = f"{span.label} ends at {span.closes_at.astimezone(zone).isoformat()}"
+        message = f"{span.label} ends at {span.closes_at.astimezone(calendar.zone).isoformat()}"
         raise Refused(RefusalCode.PERIOD_NOT_ENDED, message, "label")
     if next_id < period_id:
-        message = f"{period_span(next_id, zone).label} is to be closed first"
+        message = f"{calendar.label(next_id)} is to be closed first"
         raise Refused(RefusalCode.EARLIER_PERIOD_OPEN, message, "label")
     return configuration
 
@@ -195,10 +199,7 @@ async def _next_to_close(connection: AsyncConnection, configuration: Configurati
         if first is not None:
             return first
     starts = configuration.first_terms_from
-    if starts is None:
-        return None
-    zone = configuration.programme.zone
-    return period_containing(local_midnight(starts, zone), zone)
+    return None if starts is None else configuration.programme.calendar.ordinal(starts)
 
 
 async def _book_fixed_fees(

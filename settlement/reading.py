@@ -16,7 +16,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import Database
-from domain.periods import Clock, period_containing
+from domain.periods import Clock
 from domain.positions import MONEY_LINES, LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
@@ -196,7 +196,7 @@ async def current_period(database: Database, viewer_id: int, clock: Clock) -> Se
         programme = await _programme(connection)
         if programme is None:
             return None
-        parameters = {"id": period_containing(clock(), programme.zone)}
+        parameters = {"id": programme.calendar.containing(clock())}
         return _one_period(viewer_id, (await connection.execute(PERIOD_BY_ID_SQL, parameters)).one_or_none())
 
 

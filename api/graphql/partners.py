@@ -20,7 +20,7 @@ from api.graphql.money import (
 )
 from domain import reading, terms
 from domain.commands import BudgetView
-from domain.periods import local_date, period_containing
+from domain.periods import local_date
 from domain.values import OPERATOR_CODE, OPERATOR_ID
 
 
@@ -110,8 +110,8 @@ class Partner(Node):
         context = info.context
         if not context.may_see(self.partner_id) or context.services.configuration.held is None:
             return None
-        now, zone = context.services.clock(), context.programme.zone
-        key = (self.partner_id, local_date(now, zone), period_containing(now, zone))
+        now, programme = context.services.clock(), context.programme
+        key = (self.partner_id, local_date(now, programme.zone), programme.calendar.containing(now))
         view = await context.loaders.budgets.load(key)
         return None if view is None else budget_status(context, view)
 

@@ -14,7 +14,7 @@ from api.graphql.limits import REPORT_DAYS_MAX
 from api.graphql.money import Money, money_from_micro, money_from_minor
 from api.graphql.partners import BudgetStatus, Partner, budget_status, known_partner
 from api.graphql.scalars import Points
-from domain.periods import local_date, local_midnight, period_containing
+from domain.periods import local_date
 from settlement.performance import MINIMUM_CELL_MEMBERS, RATE_DIGITS, Performance, ShownCell
 from settlement.performance_reading import performance_report
 
@@ -189,9 +189,9 @@ class PerformanceReport:
         context = info.context
         if self.partner_id is None:
             return None
-        zone = context.programme.zone
-        day = min(self.to, local_date(context.services.clock(), zone))
-        key = (self.partner_id, day, period_containing(local_midnight(day, zone), zone))
+        programme = context.programme
+        day = min(self.to, local_date(context.services.clock(), programme.zone))
+        key = (self.partner_id, day, programme.calendar.ordinal(day))
         view = await context.loaders.budgets.load(key)
         return None if view is None else budget_status(context, view)
 

@@ -26,12 +26,12 @@ from api.graphql.refusals import Refusal, refusal_from
 from api.graphql.scalars import Points
 from api.graphql.transactions import Transaction
 from domain.errors import Refused
-from domain.periods import period_containing, period_span
 from domain.values import decimal_from_micro
 from settlement import closing, reading
 from settlement.invariants import Check
 
 NO_COMMAND_BEFORE = 2**63 - 1
+PERIOD_LABEL = 'The period\'s label: "2017-03", "2017-03-H1" for a half month, "2017-W10" for a week.'
 
 
 class PeriodState(StrEnum):
@@ -297,7 +297,7 @@ class SettlementPeriod:
         """The period's id."""
         return strawberry.ID(plain_id("SettlementPeriod", self.row.label))
 
-    @described_field('Its label, such as "2017-03".')
+    @described_field(PERIOD_LABEL)
     def label(self) -> str:
         """The label."""
         return self.row.label
@@ -367,7 +367,7 @@ class ClosePeriodInput:
     idempotency_key: str = strawberry.field(
         description="Your key for this close, 1 to 200 printable characters. Closing a closed period again finds it."
     )
-    label: str = strawberry.field(description='The period\'s label, such as "2017-03".')
+    label: str = strawberry.field(description=PERIOD_LABEL)
 
 
 @strawberry.type(description="A period was closed.")
@@ -390,8 +390,8 @@ async def current_period(context: Context) -> reading.SettlementPeriod | None:
     found = await reading.current_period(services.database, context.viewer_id, services.clock)
     if found is not None or services.configuration.held is None:
         return found
-    zone = context.programme.zone
-    span = period_span(period_containing(services.clock(), zone), zone)
+    calendar = context.programme.calendar
+    span = calendar.span(calendar.containing(services.clock()))
     return reading.SettlementPeriod(
         span.id, span.label, PeriodState.OPEN.value, span.opens_at, span.closes_at, closed_at=None, certificate=None
     )
@@ -419,7 +419,7 @@ class SettlementQueries:
         self,
         info: Info,
         id: Annotated[strawberry.ID | None, strawberry.argument(description="The period's id.")] = None,
-        label: Annotated[str | None, strawberry.argument(description='The label, such as "2017-03".')] = None,
+        label: Annotated[str | None, strawberry.argument(description=PERIOD_LABEL)] = None,
     ) -> SettlementPeriod | None:
         """One period."""
         context = info.context
@@ -452,7 +452,7 @@ class SettlementQueries:
     async def settlement_statement(
         self,
         info: Info,
-        label: Annotated[str, strawberry.argument(description='The period\'s label, such as "2017-03".')],
+        label: Annotated[str, strawberry.argument(description=PERIOD_LABEL)],
         partner_id: Annotated[
             strawberry.ID | None, strawberry.argument(description="Whose; an operator must name one.")
         ] = None,

@@ -23,7 +23,6 @@ from api.graphql.money import (
 from api.graphql.partners import Partner, Store, known_partner
 from api.graphql.scalars import Points
 from domain import commands, reading
-from domain.periods import MONTHS_PER_YEAR, period_labelled
 from domain.values import OPERATOR_ID, decimal_from_micro
 
 
@@ -306,10 +305,9 @@ class Transaction(Node):
         return self.row.recorded_at
 
     @described_field('Label of the settlement period in which it was booked, such as "2017-03".')
-    def period_label(self) -> str:
+    def period_label(self, info: Info) -> str:
         """The period's label."""
-        year, month = divmod(self.row.period_id, MONTHS_PER_YEAR)
-        return f"{year:04d}-{month + 1:02d}"
+        return info.context.programme.calendar.label(self.row.period_id)
 
     @described_field("The transaction that this one reverses; null unless it is a reversal.")
     async def reverses(self, info: Info) -> "Transaction | None":
@@ -368,9 +366,10 @@ def transaction_conditions(context: Context, given: TransactionFilter | None) ->
     if given.partner_id is not None:
         conditions["partner"] = filter_partner(context, given.partner_id)
     if given.period is not None:
-        conditions["period"] = period_labelled(given.period)
+        calendar = context.programme.calendar
+        conditions["period"] = calendar.labelled(given.period)
         if conditions["period"] is None:
-            raise bad_input("period must be a label such as 2017-03", "period")
+            raise bad_input(f"period must be a label such as {calendar.label_example}", "period")
     if given.member is not None:
         numbers = context.services.ids.decode(context.viewer_id, "Member", given.member)
         if numbers is None or len(numbers) != 1:

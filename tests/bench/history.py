@@ -20,7 +20,6 @@ from api.migrations import migrate_async
 from domain.commands import MovementKind
 from domain.database import Database, DatabaseUrls
 from domain.ledger import FINGERPRINT_SQL, HASHED_TRANSACTION_COLUMNS, ensure_periods, row_hash_sql
-from domain.periods import period_span
 from domain.positions import Contribution, MovementSums, contributions
 from domain.terms import load_configuration
 from domain.writing import add_positions
@@ -85,8 +84,8 @@ async def _fill(server: EmbeddedServer, database: str, rows: int, first_period: 
         async with platform.posting() as connection:
             configuration = await load_configuration(connection)
             assert configuration is not None
-            zone = configuration.programme.zone
-            await ensure_periods(connection, [period_span(first_period + i, zone) for i in range(periods)])
+            calendar = configuration.programme.calendar
+            await ensure_periods(connection, [calendar.span(first_period + i) for i in range(periods)])
     engine = create_async_engine(make_url(server.superuser_dsn(database)), poolclass=NullPool)
     async with engine.begin() as connection:
         # No triggers: what they guard is made right here, and their sets of millions of rows would not fit.

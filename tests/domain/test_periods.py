@@ -1,4 +1,4 @@
-"""The calendar: local months as instants, where clocks change at midnight and where months end early."""
+"""The calendar: periods as instants, where clocks change at midnight and where months end early."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.periods import (
+    Calendar,
+    PeriodKind,
     PeriodSpan,
     add_months,
     local_date,
     local_midnight,
     lot_expiry,
-    period_containing,
-    period_labelled,
-    period_span,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -32,6 +31,7 @@ ZONES = [
     "Pacific/Kiritimati",
     "America/Anchorage",
     "Australia/Lord_Howe",
+    "America/St_Johns",
     "UTC",
 ]
 
@@ -61,31 +61,87 @@ def test_a_day_begins_where_its_clocks_say(zone: str, day: date, instant: dateti
     assert local_date(instant - timedelta(microseconds=1), ZoneInfo(zone)) == day - timedelta(days=1)
 
 
-def test_a_period_is_a_local_month() -> None:
-    assert period_span(MARCH, BERLIN) == PeriodSpan(MARCH, "2017-03", utc(2017, 2, 28, 23), utc(2017, 3, 31, 22))
-    assert period_span(2016 * 12 + 11, BERLIN) == PeriodSpan(
-        2016 * 12 + 11, "2016-12", utc(2016, 11, 30, 23), utc(2016, 12, 31, 23)
-    )
+@pytest.mark.parametrize(
+    ("kind", "period_id", "label", "opens_at", "closes_at"),
+    [
+        (PeriodKind.MONTH, MARCH, "2017-03", utc(2017, 2, 28, 23), utc(2017, 3, 31, 22)),
+        (PeriodKind.MONTH, 2016 * 12 + 11, "2016-12", utc(2016, 11, 30, 23), utc(2016, 12, 31, 23)),
+        (PeriodKind.HALF_MONTH, 2017 * 24 + 4, "2017-03-H1", utc(2017, 2, 28, 23), utc(2017, 3, 15, 23)),
+        (PeriodKind.HALF_MONTH, 2017 * 24 + 5, "2017-03-H2", utc(2017, 3, 15, 23), utc(2017, 3, 31, 22)),
+        (PeriodKind.HALF_MONTH, 2016 * 24 + 3, "2016-02-H2", utc(2016, 2, 15, 23), utc(2016, 2, 29, 23)),
+        (PeriodKind.WEEK, 105_190, "2017-W01", utc(2017, 1, 1, 23), utc(2017, 1, 8, 23)),
+        # An hour short: the clocks go forward on its Sunday.
+        (PeriodKind.WEEK, 105_201, "2017-W12", utc(2017, 3, 19, 23), utc(2017, 3, 26, 22)),
+        # A week belongs to the year of its Thursday.
+        (PeriodKind.WEEK, 105_188, "2016-W51", utc(2016, 12, 18, 23), utc(2016, 12, 25, 23)),
+        (PeriodKind.WEEK, 105_137, "2015-W53", utc(2015, 12, 27, 23), utc(2016, 1, 3, 23)),
+    ],
+)
+def test_a_period_lasts_from_local_midnight_to_local_midnight(
+    kind: PeriodKind, period_id: int, label: str, opens_at: datetime, closes_at: datetime
+) -> None:
+    calendar = Calendar(kind, BERLIN)
+    assert calendar.span(period_id) == PeriodSpan(period_id, label, opens_at, closes_at)
+    assert calendar.labelled(label) == period_id
+    assert calendar.containing(opens_at) == period_id
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@given(period_id=st.integers(min_value=1950 * 12, max_value=2100 * 12))
-def test_periods_follow_each_other_without_gap(zone: str, period_id: int) -> None:
-    span, following = period_span(period_id, ZoneInfo(zone)), period_span(period_id + 1, ZoneInfo(zone))
+@pytest.mark.parametrize("kind", PeriodKind)
+@given(day=st.dates(min_value=date(1950, 1, 1), max_value=date(2100, 1, 1)))
+def test_periods_follow_each_other_without_gap(kind: PeriodKind, zone: str, day: date) -> None:
+    calendar = Calendar(kind, ZoneInfo(zone))
+    period_id = calendar.ordinal(day)
+    span, following = calendar.span(period_id), calendar.span(period_id + 1)
 
     assert span.opens_at < span.closes_at == following.opens_at
-    assert period_containing(span.opens_at, ZoneInfo(zone)) == period_id
-    assert period_containing(span.closes_at - timedelta(microseconds=1), ZoneInfo(zone)) == period_id
-    assert period_containing(span.closes_at, ZoneInfo(zone)) == period_id + 1
-    assert period_labelled(span.label) == period_id
+    assert span.opens_at == local_midnight(calendar.first_day(period_id), calendar.zone)
+    assert calendar.first_day(period_id) <= day < calendar.first_day(period_id + 1)
+    assert calendar.containing(span.opens_at) == period_id
+    assert calendar.containing(span.closes_at - timedelta(microseconds=1)) == period_id
+    assert calendar.containing(span.closes_at) == period_id + 1
+    assert calendar.labelled(span.label) == period_id
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("kind", PeriodKind)
+@given(instant=st.datetimes(min_value=datetime(1950, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 (bounds must be naive)
+def test_every_instant_lies_in_exactly_one_period(kind: PeriodKind, zone: str, instant: datetime) -> None:
+    calendar = Calendar(kind, ZoneInfo(zone))
+    period_id = calendar.containing(instant)
+    around = [calendar.span(one) for one in (period_id - 1, period_id, period_id + 1)]
+
+    assert [span.opens_at <= instant < span.closes_at for span in around] == [False, True, False]
+
+
+def test_a_day_that_comes_back_over_midnight_opens_no_second_time() -> None:
+    # On 1 November 2009 the clocks of Newfoundland went from 00:01 back to 23:01 of October.
+    calendar = Calendar(PeriodKind.MONTH, ZoneInfo("America/St_Johns"))
+    november = calendar.labelled("2009-11")
+    assert november is not None
+    assert calendar.span(november).opens_at == utc(2009, 11, 1, 2, 30)
+    assert local_date(utc(2009, 11, 1, 3), calendar.zone) == date(2009, 10, 31)
+    assert calendar.containing(utc(2009, 11, 1, 3)) == november
+
+
+@pytest.mark.parametrize("kind", PeriodKind)
+@pytest.mark.parametrize(
+    "label",
+    ["", "-", "2017", "2017-", "2017-3", "2017-00", "2017-13", "0000-01", "9999-12", "201-703", "20l7-03",
+     "\uff12017-03", "2017/03", "2017-03-", "2017-03-H0", "2017-03-H3", "2017-3-H1", "2017-13-H1", "2017-03-h1",
+     "2017-W00", "2017-W53", "2017-W1", "2017-w10", "2017-W+1", "2017--W1", "9999-W01", "2017-W10-1"],
+)  # fmt: skip
+def test_what_is_no_label_names_no_period(kind: PeriodKind, label: str) -> None:
+    assert Calendar(kind, BERLIN).labelled(label) is None
 
 
 @pytest.mark.parametrize(
-    "label",
-    ["", "2017", "2017-", "2017-3", "2017-00", "2017-13", "0000-01", "201-703", "20l7-03", "\uff12017-03", "2017/03"],
+    ("kind", "label"),
+    [(PeriodKind.MONTH, "2017-03"), (PeriodKind.HALF_MONTH, "2017-03-H1"), (PeriodKind.WEEK, "2017-W10")],
 )
-def test_what_is_no_label_names_no_period(label: str) -> None:
-    assert period_labelled(label) is None
+def test_a_label_belongs_to_one_kind_of_period(kind: PeriodKind, label: str) -> None:
+    assert [one for one in PeriodKind if Calendar(one, BERLIN).labelled(label) is not None] == [kind]
+    assert Calendar(kind, BERLIN).label_example == label
 
 
 @pytest.mark.parametrize(

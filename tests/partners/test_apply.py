@@ -29,7 +29,7 @@ async def test_the_worked_example_is_written(database: Database) -> None:
     configuration = await apply_toml(database)
 
     assert configuration.programme == Programme(
-        "Harbour Coalition", "EUR", 2, "Europe/Berlin", "DE", 10_000, 24, 30, 30, version=1
+        "Harbour Coalition", "EUR", 2, "Europe/Berlin", "DE", 10_000, "month", 24, 30, 30, version=1
     )
     assert configuration.partners == {
         1: Partner(1, "grocer", "Harvest Market", "supermarket", "ACTIVE", reference_unique=True),
@@ -261,7 +261,9 @@ async def test_an_earn_rule_that_awarded_keeps_its_rate(database: Database) -> N
 
 async def test_the_programme_keeps_its_currency_and_calendar_once_used(database: Database) -> None:
     await apply_toml(database)
-    elsewhere = changed(('"EUR"', '"USD"'), ("Europe/Berlin", "America/New_York"))
+    elsewhere = changed(
+        ('"EUR"', '"USD"'), ("Europe/Berlin", "America/New_York"), ('period = "month"', 'period = "half_month"')
+    ).replace('every = "month"', 'every = "half_month"')
     assert (await apply_toml(database, elsewhere)).programme.currency == "USD"
     await apply_toml(database)
     await sold(database)
@@ -269,6 +271,7 @@ async def test_the_programme_keeps_its_currency_and_calendar_once_used(database:
     assert await refusal(database, elsewhere) == [
         "programme: the currency stays EUR: transactions were booked in it",
         "programme: the timezone stays Europe/Berlin: periods opened at its midnights",
+        "programme: the period stays month: it was booked in",
     ]
 
 

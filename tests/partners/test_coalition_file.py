@@ -67,6 +67,7 @@ def test_the_worked_example_is_read_exactly() -> None:
         timezone="Europe/Berlin",
         region="DE",
         point_value_micro=10_000,
+        period="month",
         expiry_months=24,
         grace_days=30,
         max_backdate_days=30,
@@ -196,8 +197,8 @@ points_per_unit = "1.5"
         ('point_value = "0.01"\n', "", "programme: point_value is missing"),
         (
             'point_value = "0.01"',
-            'point_value = "0.01"\nperiod = "week"',
-            'programme: period = "week" must be one of month',
+            'point_value = "0.01"\nperiod = "day"',
+            'programme: period = "day" must be one of month, half_month, week',
         ),
         (
             'point_value = "0.01"',
@@ -327,6 +328,11 @@ points_per_unit = "1.5"
             + "a budget per month starts on the first day of a month, not on 2017-01-15",
         ),
         (
+            'every = "month"',
+            'every = "week"',
+            BUDGET + 'every = "week" must be one of month',
+        ),
+        (
             'points_per_unit = "1"',
             'points_per_unit = "1000000.000001"',
             RULE + 'points_per_unit = "1000000.000001" must be from 0 to 1000000',
@@ -369,6 +375,23 @@ def test_versions_stand_in_order_and_apart(own_end: str, day: str, problem: str)
     text = text.replace("[[partner.budget]]", LATER_TERMS.format(day=day) + "[[partner.budget]]")
 
     assert problems(text) == [f'partner "grocer", terms from {day}: {problem}']
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "problem"),
+    [
+        ("half_month", "2017-01-16", "2017-01-17", "a budget per half month starts on the 1st or the 16th of a month"),
+        ("week", "2017-01-02", "2017-01-01", "a budget per week starts on a Monday"),
+    ],
+)
+def test_budgets_follow_the_programmes_periods(kind: str, good: str, bad: str, problem: str) -> None:
+    text = with_change('point_value = "0.01"', f'point_value = "0.01"\nperiod = "{kind}"')
+    line = 'from = 2017-01-01\nevery = "month"'
+    budget = parse_coalition(text.replace(line, f'from = {good}\nevery = "{kind}"')).partners[0].budgets[0]
+    assert (budget.per_period, str(budget.starts)) == (True, good)
+    assert problems(text.replace(line, f'from = {bad}\nevery = "{kind}"')) == [
+        f"{BUDGET.replace('2017-01-01', bad)}{problem}, not on {bad}"
+    ]
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -49,7 +49,7 @@ def test_a_first_file_creates_everything() -> None:
     programme, partner, terms, budget, rule, rest = first.lines()
     assert programme == (
         "create programme: name Harbour Coalition, currency EUR, currency_digits 2, timezone Europe/Berlin,"
-        " region DE, point_value 0.010000, expiry_months 24, grace_days 30, max_backdate_days 30"
+        " region DE, point_value 0.010000, period month, expiry_months 24, grace_days 30, max_backdate_days 30"
     )
     assert partner == "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true"
     assert terms == (
@@ -57,7 +57,7 @@ def test_a_first_file_creates_everything() -> None:
         " reimbursement 0.009000, breakage_share 0, fixed_fee 0"
     )
     assert budget == (
-        "create budget of grocer from 2017-01-01: to open, every month, limit 1500, approved_overdraft 0,"
+        "create budget of grocer from 2017-01-01: to open, every period, limit 1500, approved_overdraft 0,"
         " on_limit DECLINE, after_period CREDIT_CURRENT, alert_at none, funding POSTPAID"
     )
     assert rule == (
@@ -84,6 +84,7 @@ def test_programs_read_the_same_plan() -> None:
                     "timezone": {"old": None, "new": "Europe/Berlin"},
                     "region": {"old": None, "new": "DE"},
                     "point_value": {"old": None, "new": "0.010000"},
+                    "period": {"old": None, "new": "month"},
                     "expiry_months": {"old": None, "new": "24"},
                     "grace_days": {"old": None, "new": "30"},
                     "max_backdate_days": {"old": None, "new": "30"},

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.commands import MovementKind
 from domain.database import Database
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, ensure_periods, fingerprint, row_hash_sql
-from domain.periods import period_containing, period_span
+from domain.periods import Calendar, PeriodKind
 from domain.positions import MovementSums, contributions
 
 
@@ -64,9 +64,13 @@ class Rows:
     ids: Any = field(default_factory=lambda: count(1))
     imported: bool = False
 
+    @property
+    def calendar(self) -> Calendar:
+        return Calendar(PeriodKind.MONTH, self.zone)
+
     async def _period(self, connection: AsyncConnection, at: datetime) -> int:
-        period_id = period_containing(at, self.zone)
-        await ensure_periods(connection, [period_span(period_id, self.zone)], imported=self.imported)
+        period_id = self.calendar.containing(at)
+        await ensure_periods(connection, [self.calendar.span(period_id)], imported=self.imported)
         return period_id
 
     async def _account(self, connection: AsyncConnection, account_id: int, at: datetime) -> None:
@@ -127,12 +131,12 @@ class Rows:
             declined_points=declined,
             occurred_at=at.isoformat(),
             recorded_at=at.isoformat(),
-            period_id=period_containing(at, self.zone),
+            period_id=self.calendar.containing(at),
         )
         return command_id
 
     async def _movement(self, connection: AsyncConnection, kind: MovementKind, at: datetime, **given: Any) -> None:
-        period_id = period_containing(at, self.zone)
+        period_id = self.calendar.containing(at)
         nothing = dict.fromkeys(
             ("shortfall_points", "issue_value_micro", "service_fee_micro", "reimbursement_micro",
              "breakage_share_micro", "budget_micro", "store_id"), 0,

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from domain.database import Database, constraint_name
 from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
-from domain.periods import Clock, local_midnight, period_labelled, period_span
+from domain.periods import Clock, local_midnight
 from domain.values import OPERATOR_ID
 from settlement import closing
 from settlement.closing import ClosedPeriod, close_period
@@ -145,7 +145,7 @@ async def test_history_makes_its_first_month_the_first_period(database: Database
     await writer.programme()
     await writer.partner("A", (date(2016, 1, 1), Prices()), budget="1000")
     async with database.posting() as connection:
-        spans = [period_span(period_id, writer.zone) for period_id in range(2016 * 12 + 6, 2017 * 12)]
+        spans = [writer.calendar.span(period_id) for period_id in range(2016 * 12 + 6, 2017 * 12)]
         await ensure_periods(connection, spans, imported=True)
     await writer.earn("A", 100, noon(2016, 9, 5))
     for label in ("2016-01", "2016-07", "2016-08"):
@@ -284,7 +284,7 @@ async def test_several_closes_at_once_close_once(database: Database, at: At, boo
 async def test_a_close_waits_for_postings_that_hold_the_period(
     database: Database, at: At, booked_march: Example
 ) -> None:
-    period_id = period_labelled("2017-03")
+    period_id = booked_march.writer.calendar.labelled("2017-03")
     async with database.posting() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock_shared(2, :id)"), {"id": period_id})
         waiting = asyncio.create_task(close_period(database, at(noon(2017, 4, 1)), "2017-03", "key"))

@@ -10,7 +10,6 @@ from sqlalchemy import URL, text
 
 from domain.database import Database
 from domain.errors import RefusalCode, Refused
-from domain.periods import period_containing, period_span
 from settlement.closing import ClosedPeriod, close_period
 from settlement.verifying import verify
 from tests.factories import an_enrolment, apply_toml, open_till
@@ -28,8 +27,8 @@ async def test_two_processes_post_across_the_border_while_the_period_closes(
     database: Database, database_url: URL
 ) -> None:
     configuration = await apply_toml(database)
-    zone = configuration.programme.zone
-    january = period_span(period_containing(FIRST_DAY, zone), zone)
+    calendar = configuration.programme.calendar
+    january = calendar.span(calendar.containing(FIRST_DAY))
     async with open_till(database, FIRST_DAY) as till:
         await till.post(an_enrolment(configuration))
     epoch = str(int(time.time()) + START_SECONDS)
