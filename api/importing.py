@@ -110,5 +110,5 @@ def progress_bar(screen: Console) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=screen,
-        transient=not screen.is_terminal,
+        disable=not screen.is_terminal,
     )
