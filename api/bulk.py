@@ -82,8 +82,7 @@ class Summary:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of the file as it was read."""
 
     line: int
@@ -254,11 +253,11 @@ class Importer:
             return MemberRef(member_id=None if numbers is None else numbers[0])
         if kind not in IDENTIFIER_KINDS:
             raise Refused(RefusalCode.INPUT_INVALID, "member_kind must be card, email, phone or id", "member_kind")
-        return MemberRef(identifier=normalised(kind, raw, self._configuration.programme.region))
+        return MemberRef(None, normalised(kind, raw, self._configuration.programme.region))
 
 
 def _store(values: _Values) -> StoreRef:
-    return StoreRef(code=values.store or None)
+    return StoreRef(None, values.store or None)
 
 
 def _instant(raw: str) -> datetime:

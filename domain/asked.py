@@ -108,19 +108,18 @@ class Known:
 
 def budget_windows(batch: Batch, commands: Sequence[Command]) -> dict[tuple[int, int], BudgetPlan]:
     """The budget windows that purchases and returns of this batch draw on or credit."""
+    bookings = {(c.partner_id, batch.clock.booking(c.occurred_at)) for c in commands if isinstance(c, (Earn, Reverse))}
     windows = {}
-    for command in commands:
-        if isinstance(command, Earn | Reverse):
-            booking = batch.clock.booking(command.occurred_at)
-            plan = batch.configuration.plan_on(command.partner_id, booking.day)
-            if plan is not None:
-                windows[budget_window(plan, booking)] = plan
+    for partner_id, booking in bookings:
+        plan = batch.configuration.plan_on(partner_id, booking.day)
+        if plan is not None:
+            windows[budget_window(plan, booking)] = plan
     return windows
 
 
 def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Sequence[Original]) -> list[Account]:
     """The accounts whose lots deciding needs: points may be taken or restored there, or some may be past by now."""
-    horizon = max(batch.clock.expiry_instant(c.occurred_at or batch.clock.recorded_at) for c in commands)
+    horizon = batch.clock.expiry_instant(max([c.occurred_at or batch.clock.recorded_at for c in commands]))
     wanted = {original.command.account_id for original in originals}
     for command in commands:
         if isinstance(command, Burn):

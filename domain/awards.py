@@ -110,7 +110,7 @@ def requested_awards(
         (rule, rule_points(rule, eligible_minor(rule, amount_minor, lines, NOTHING_RETURNED), currency_digits))
         for rule in rules
     ]
-    if sum(points for _, points in asked) > POINTS_MAX:
+    if sum([points for _, points in asked]) > POINTS_MAX:
         message = f"the purchase would earn more than {POINTS_MAX} points; post it in parts"
         raise Refused(RefusalCode.AMOUNT_INVALID, message, "amount")
     return asked
@@ -125,7 +125,7 @@ def decide_awards(
     is declined, also where no budget is planned at all.
     """
     price_micro = terms.gross_price_micro
-    cost_micro = price_micro * sum(points for _, points in asked)
+    cost_micro = price_micro * sum([points for _, points in asked])
     full = [Award(rule, points, points, partner_id) for rule, points in asked]
     if cost_micro == 0 and (plan is not None or not any(points for _, points in asked)):
         return full

@@ -79,16 +79,25 @@ class BatchClock:
 
     def check_occurred(self, occurred_at: datetime) -> None:
         """Raises Refused when it lies in the future, or further back than the programme allows."""
-        if occurred_at > self.recorded_at + FUTURE_TOLERANCE:
+        earliest, latest = self._acceptable
+        if earliest <= occurred_at <= latest:
+            return
+        if occurred_at > latest:
             message = "occurredAt lies in the future: check the till's clock and time zone"
             raise Refused(RefusalCode.OCCURRED_IN_FUTURE, message, "occurredAt")
         if occurred_at < EARLIEST_OCCURRED:
             message = f"occurredAt lies before {EARLIEST_OCCURRED.year}"
             raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
-        backdate_days = self.configuration.programme.max_backdate_days
-        if not self.is_history and occurred_at < self.recorded_at - timedelta(days=backdate_days):
-            message = f"occurredAt lies more than {backdate_days} days back"
-            raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
+        message = f"occurredAt lies more than {self.configuration.programme.max_backdate_days} days back"
+        raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
+
+    @cached_property
+    def _acceptable(self) -> tuple[datetime, datetime]:
+        latest = self.recorded_at + FUTURE_TOLERANCE
+        if self.is_history:
+            return EARLIEST_OCCURRED, latest
+        backdated = self.recorded_at - timedelta(days=self.configuration.programme.max_backdate_days)
+        return max(EARLIEST_OCCURRED, backdated), latest
 
 
 @dataclass(slots=True)
@@ -299,13 +308,13 @@ class Batch:
     """Of what is written: (period, contribution)."""
 
     is_quote: bool = False
-    sent_before: dict[tuple[int, str], set[int]] = field(default_factory=dict)
+    sent_before: set[int] = field(default_factory=set)
     """Ids that earlier attempts of this very batch gave commands: found again after a lost commit, no replay."""
 
     first_answers: set[int] = field(default_factory=set)
     """Those of them that were answered as first postings: whoever asks for one again gets a replay."""
 
-    @property
+    @cached_property
     def configuration(self) -> Configuration:
         """The configuration that prices this batch."""
         return self.clock.configuration
@@ -401,7 +410,7 @@ class Batch:
 
     def is_replay(self, found: CommandRow) -> bool:
         """Whether a command found under its key was posted before this batch; asking says that it is answered now."""
-        if found.id in self.first_answers or found.id not in self.sent_before.get((found.partner_id, found.key), ()):
+        if found.id in self.first_answers or found.id not in self.sent_before:
             return True
         self.first_answers.add(found.id)
         return False

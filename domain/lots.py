@@ -66,6 +66,8 @@ class Account:
 
     def usable(self, instant: datetime) -> int:
         """Points that may be burned then: expired ones never count, booked as expired or not."""
+        if self.next_expires_at is None or instant < self.next_expires_at:
+            return self.available
         return self.available - sum(lot.remaining for lot in self.lots if lot.is_past(instant))
 
     def change(self, points: int) -> None:

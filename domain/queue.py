@@ -227,7 +227,7 @@ class PostingQueue:
         self, commands: Sequence[Command], request_ids: Sequence[str | None], *, is_quote: bool = False
     ) -> list[Outcome]:
         """Runs a batch until it is committed; what fails for its own sake refuses alone."""
-        sent_before: dict[tuple[int, str], set[int]] = {}
+        sent_before: set[int] = set()
         tries = Counter[_Trouble]()
         while True:
             try:
@@ -274,7 +274,7 @@ class PostingQueue:
     async def _attempt(
         self,
         commands: Sequence[Command],
-        sent_before: dict[tuple[int, str], set[int]],
+        sent_before: set[int],
         *,
         is_quote: bool,
     ) -> list[Outcome]:
@@ -294,8 +294,7 @@ class PostingQueue:
                         outcomes = [decide(batch, command) for command in commands]
                         raise _QuoteDone(outcomes)  # noqa: TRY301 (the way out of a transaction without its commit)
                     outcomes = await decide_all(connection, batch, commands)
-                    for row, _ in batch.accepted:
-                        sent_before.setdefault((row.partner_id, row.key), set()).add(row.id)
+                    sent_before.update([row.id for row, _ in batch.accepted])
                     imported = await self._mark_imported(connection, batch)
                     await write_batch(connection, batch)
         except _QuoteDone as done:

@@ -133,13 +133,9 @@ Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
 def in_force(versions: Sequence[Version], day: date) -> Version | None:
     """The one version whose dates contain ``day``; the database keeps them from overlapping."""
     for version in versions:
-        if _is_in_force(version, day):
+        if version.starts <= day and (version.ends is None or day < version.ends):
             return version
     return None
-
-
-def _is_in_force(version: Terms | BudgetPlan | EarnRule, day: date) -> bool:
-    return version.starts <= day and (version.ends is None or day < version.ends)
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,8 @@ class Configuration:
     def rules_at(self, partner_id: int, occurred_at: datetime) -> list[EarnRule]:
         """The partner's earn rules in force then: base first, then by id (DESIGN.md, "Decisions inside an award")."""
         day = local_date(occurred_at, self.programme.zone)
-        return [rule for rule in self._rules_in_order.get(partner_id, ()) if _is_in_force(rule, day)]
+        rules = self._rules_in_order.get(partner_id, ())
+        return [rule for rule in rules if rule.starts <= day and (rule.ends is None or day < rule.ends)]
 
     @cached_property
     def _rules_in_order(self) -> dict[int, list[EarnRule]]:
