@@ -15,7 +15,7 @@ from domain.awards import match_returned_lines
 from domain.baskets import lines_from_text
 from domain.batch import Budget, BurnUse, Member, Original, StoredAward
 from domain.commands import CommandKind, CommandRow
-from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection
+from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection, int_array
 from domain.lots import Account, Lot
 from domain.terms import BudgetPlan
 from domain.values import NO_STORE_ID
@@ -84,12 +84,14 @@ async def resolve_members(
     return by_identifier, members
 
 
-MEMBERS_AGAIN_SQL = text("SELECT id, account_id, state FROM member WHERE id = ANY(CAST(:ids AS bigint[]))")
+MEMBERS_AGAIN_SQL = text(
+    "SELECT id, account_id, state FROM member WHERE id = ANY(CAST(CAST(:ids AS text) AS bigint[]))"
+)
 
 
 async def load_members(connection: BatchConnection, ids: Collection[int]) -> dict[int, Member]:
     """Step 6: the members again, now that their accounts are locked."""
-    rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": list(ids)})
+    rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": int_array(ids)})
     return {member_id: Member(member_id, account_id, state) for member_id, account_id, state in rows.all()}
 
 
@@ -109,11 +111,12 @@ ORIGINALS_SQL = text(
         SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
         UNION
         SELECT unnest(ARRAY[k.id, k.reverses_id])
-          FROM unnest(CAST(:key_partners AS integer[]), CAST(:keys AS text[])) AS asked (partner_id, idempotency_key)
+          FROM unnest(CAST(CAST(:key_partners AS text) AS integer[]), CAST(:keys AS text[]))
+               AS asked (partner_id, idempotency_key)
           JOIN command AS k USING (partner_id, idempotency_key)
         UNION
         SELECT r.id
-          FROM unnest(CAST(:reference_partners AS integer[]), CAST(:references AS text[]))
+          FROM unnest(CAST(CAST(:reference_partners AS text) AS integer[]), CAST(:references AS text[]))
                AS asked (partner_id, reference)
           JOIN command AS r USING (partner_id, reference)
          WHERE r.reference_unique
@@ -162,9 +165,9 @@ async def load_commands(
         ORIGINALS_SQL,
         {
             "ids": list(ids),
-            "key_partners": [partner_id for partner_id, _ in keys],
+            "key_partners": int_array([partner_id for partner_id, _ in keys]),
             "keys": [key for _, key in keys],
-            "reference_partners": [partner_id for partner_id, _ in references],
+            "reference_partners": int_array([partner_id for partner_id, _ in references]),
             "references": [reference for _, reference in references],
             "original_partners": [asked.partner_id for asked in originals],
             "original_references": [asked.reference for asked in originals],
@@ -346,14 +349,14 @@ async def lock_budgets(
 LOCK_ACCOUNTS_SQL = text(
     """
     SELECT id, available, pending, held, next_expires_at FROM account
-     WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
+     WHERE id = ANY(CAST(CAST(:ids AS text) AS bigint[])) ORDER BY id FOR NO KEY UPDATE
     """
 )
 
 
 async def lock_accounts(connection: BatchConnection, ids: Collection[int]) -> dict[int, Account]:
     """Step 5: the accounts of this batch, locked in the order of their ids."""
-    rows = await connection.execute(LOCK_ACCOUNTS_SQL, {"ids": list(ids)})
+    rows = await connection.execute(LOCK_ACCOUNTS_SQL, {"ids": int_array(ids)})
     return {account.id: account for account in (Account(*row) for row in rows.all())}
 
 

@@ -23,6 +23,9 @@ POINTS_MAX = 10**9
 AMOUNT_MAX_UNITS = 10**12
 """Largest amount of one command, in whole units of the currency."""
 
+EXPONENT_MAX = 2 * len(str(AMOUNT_MAX_UNITS))
+"""Far beyond that amount: what is larger still is not even scaled."""
+
 FIGURES_MAX = 60
 """Most figures that a caller's number may have; more than the largest amount with its decimals ever needs."""
 
@@ -58,7 +61,7 @@ def scaled(amount: Decimal, digits: int) -> int | None:
         return None
     if not amount:
         return 0
-    if amount.adjusted() > 2 * len(str(AMOUNT_MAX_UNITS)):
+    if amount.adjusted() > EXPONENT_MAX:
         return None
     try:
         shifted = EXACT.scaleb(amount, digits)

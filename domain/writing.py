@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from domain.batch import Batch, CommandInput, LotUseRow, NewMember, TransactionRow
 from domain.commands import CommandRow, MovementKind
-from domain.database import BatchConnection, Connection
+from domain.database import BatchConnection, Connection, int_array
 from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot
@@ -62,7 +62,8 @@ UPDATE_LOTS_SQL = text(
 UPDATE_ACCOUNTS_SQL = text(
     """
     UPDATE account SET available = new.available, next_expires_at = new.next_expires_at
-      FROM unnest(CAST(:id AS bigint[]), CAST(:available AS bigint[]), CAST(:next_expires_at AS timestamptz[]))
+      FROM unnest(CAST(CAST(:id AS text) AS bigint[]), CAST(CAST(:available AS text) AS bigint[]),
+                  CAST(:next_expires_at AS timestamptz[]))
         AS new (id, available, next_expires_at)
      WHERE account.id = new.id
     """
@@ -240,9 +241,9 @@ async def _update_lots(connection: BatchConnection, accounts: Iterable[Account])
 async def _update_accounts(connection: BatchConnection, accounts: Iterable[Account]) -> None:
     changed = [account for account in accounts if account.is_changed and not account.is_new]
     if changed:
-        parameters: dict[str, list[object]] = {
-            "id": [account.id for account in changed],
-            "available": [account.available for account in changed],
+        parameters = {
+            "id": int_array([account.id for account in changed]),
+            "available": int_array([account.available for account in changed]),
             "next_expires_at": [account.next_expires_at for account in changed],
         }
         await _expect(connection, UPDATE_ACCOUNTS_SQL, parameters, len(changed))
