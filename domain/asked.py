@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
-from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse, Sweep
+from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse, Sweep, Transfer
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
@@ -50,6 +50,9 @@ class Asked:
                 asked._add_enrolment(command, configuration)
             elif isinstance(command, Reverse):
                 asked._add_original(command, configuration)
+            elif isinstance(command, Transfer):
+                asked._add_member(command.source)
+                asked._add_member(command.target)
             else:
                 asked._add_member(command.member)
                 if is_reference(command.reference):
@@ -122,8 +125,8 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     horizon = batch.clock.expiry_instant(max([c.occurred_at or batch.clock.recorded_at for c in commands]))
     wanted = {original.command.account_id for original in originals}
     for command in commands:
-        if isinstance(command, Burn):
-            member = member_of(batch, command.member)
+        if isinstance(command, Burn | Transfer):
+            member = member_of(batch, command.member if isinstance(command, Burn) else command.source)
             wanted.update(() if member is None else (member.account_id,))
         elif isinstance(command, Sweep):
             wanted.add(command.account_id)

@@ -29,6 +29,7 @@ EARLIEST_OCCURRED = datetime(1900, 1, 1, tzinfo=UTC)
 KEY_MAX_CHARACTERS = 200
 REFERENCE_MAX_CHARACTERS = 200
 CHANNEL_MAX_CHARACTERS = 50
+REASON_MAX_CHARACTERS = 500
 SYSTEM_KEY_PREFIX = "system:"
 """Keys of commands that no caller sent; callers cannot use it."""
 
@@ -307,6 +308,9 @@ class Batch:
     position_changes: list[tuple[int, Contribution]] = field(default_factory=list)
     """Of what is written: (period, contribution)."""
 
+    moved_today: dict[int, int] = field(default_factory=dict)
+    """Points that partners moved away from a member since local midnight; only where the programme limits them."""
+
     is_quote: bool = False
     sent_before: set[int] = field(default_factory=set)
     """Ids that earlier attempts of this very batch gave commands: found again after a lost commit, no replay."""
@@ -347,6 +351,12 @@ class Batch:
             message = f"a channel has 1 to {CHANNEL_MAX_CHARACTERS} printable characters"
             raise Refused(RefusalCode.INPUT_INVALID, message, "channel")
 
+    def check_reason(self, reason: str | None) -> None:
+        """Raises Refused(INPUT_INVALID) for a reason that cannot be stored."""
+        if reason is not None and not is_clean_text(reason, REASON_MAX_CHARACTERS):
+            message = f"a reason has 1 to {REASON_MAX_CHARACTERS} printable characters"
+            raise Refused(RefusalCode.INPUT_INVALID, message, "reason")
+
     def check_reference(self, reference: str) -> None:
         """Raises Refused(INPUT_INVALID) for a reference that cannot be stored."""
         if not is_reference(reference):
@@ -375,12 +385,12 @@ class Batch:
             raise Refused(RefusalCode.TERMS_MISSING, message, "occurredAt")
         return terms
 
-    def active_member(self, member: Member | None) -> Member:
+    def active_member(self, member: Member | None, field_name: str = "member") -> Member:
         """The member, if there is one and it is open. Raises Refused(MEMBER_NOT_FOUND, MEMBER_CLOSED)."""
         if member is None:
-            raise Refused(RefusalCode.MEMBER_NOT_FOUND, "no member has this id or identifier", "member")
+            raise Refused(RefusalCode.MEMBER_NOT_FOUND, "no member has this id or identifier", field_name)
         if member.state != "ACTIVE":
-            raise Refused(RefusalCode.MEMBER_CLOSED, "the member's account is closed", "member")
+            raise Refused(RefusalCode.MEMBER_CLOSED, "the member's account is closed", field_name)
         return member
 
     def budget(self, partner_id: int, booking: Booking) -> Budget | None:

@@ -174,7 +174,19 @@ class Sweep(NamedTuple):
         return
 
 
-Command = Enroll | Earn | Burn | Reverse | Sweep
+class Transfer(NamedTuple):
+    """Points that one member gives to another; ``partner_id`` 0: the operator moves them."""
+
+    partner_id: int
+    key: str
+    source: MemberRef
+    target: MemberRef
+    points: int
+    occurred_at: datetime
+    reason: str | None = None
+
+
+Command = Enroll | Earn | Burn | Reverse | Sweep | Transfer
 
 
 class Refusal(NamedTuple):
@@ -212,7 +224,7 @@ class CommandRow(NamedTuple):
     recorded_at: datetime
     period_id: int
     moved_points: int
-    """Sum of the points of the command's movements, signed from the member's side."""
+    """Sum of the points of the command's movements on its own account, signed from the member's side."""
 
 
 class AwardResult(NamedTuple):
@@ -260,9 +272,10 @@ class Enrolled(NamedTuple):
 
 
 class Posted(NamedTuple):
-    """Answer to Earn, Burn and Reverse: the stored command, and the balances after it (a replay: today's).
+    """Answer to what moves points: the stored command, and the balances after it (a replay: today's).
 
-    ``points`` is what the caller asked about, positive: granted, burned, or taken back and given back by a reversal.
+    ``points`` is what the caller asked about, positive: granted, burned, moved to another account, or taken back and
+    given back by a reversal.
     ``shortfall_points`` of a reversal could not be taken back and stay charged to the issuing partner.
     """
 

@@ -1,18 +1,20 @@
 """Deciding a batch: each command in its turn, by the module of its kind."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from domain.asked import member_of
 from domain.batch import Batch
 from domain.burning import decide_burn
-from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal, Sweep
+from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal, Reverse, Sweep, Transfer
 from domain.database import BatchConnection
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
 from domain.errors import Refused
 from domain.reversing import decide_reverse
 from domain.sweeping import decide_sweep
+from domain.transferring import decide_transfer
 from domain.writing import write_ahead
 
 AHEAD_COMMANDS = 100
@@ -42,17 +44,22 @@ async def decide_all(connection: BatchConnection, batch: Batch, commands: Sequen
     return outcomes
 
 
+DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
+    Enroll: decide_enroll,
+    Earn: lambda batch, command: decide_earn(batch, command, member_of(batch, command.member)),
+    Burn: lambda batch, command: decide_burn(batch, command, member_of(batch, command.member)),
+    Reverse: decide_reverse,
+    Sweep: decide_sweep,
+    Transfer: lambda batch, command: decide_transfer(
+        batch, command, member_of(batch, command.source), member_of(batch, command.target)
+    ),
+}
+"""Who decides a command, by its kind."""
+
+
 def decide(batch: Batch, command: Command) -> Outcome:
     """What becomes of one command; a refusal changes nothing of the batch."""
     try:
-        if isinstance(command, Enroll):
-            return decide_enroll(batch, command)
-        if isinstance(command, Earn):
-            return decide_earn(batch, command, member_of(batch, command.member))
-        if isinstance(command, Burn):
-            return decide_burn(batch, command, member_of(batch, command.member))
-        if isinstance(command, Sweep):
-            return decide_sweep(batch, command)
-        return decide_reverse(batch, command)
+        return DECIDERS[type(command)](batch, command)
     except Refused as refused:
         return Refusal(refused.code, refused.message, refused.field, command.key)

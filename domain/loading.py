@@ -100,7 +100,10 @@ COMMAND_COLUMNS = """
     c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id
 """
 COMMAND_KIND_INDEX = 3
-MOVED_POINTS_SQL = "coalesce((SELECT sum(t.points)::bigint FROM transaction AS t WHERE t.command_id = c.id), 0)"
+MOVED_POINTS_SQL = """
+    coalesce((SELECT sum(t.points)::bigint FROM transaction AS t
+               WHERE t.command_id = c.id AND t.account_id = c.account_id), 0)
+"""
 
 # A reference need not be unique (a partner's setting): two fitting ones are enough to know that it is ambiguous.
 ORIGINALS_SQL = text(
@@ -363,7 +366,7 @@ async def lock_accounts(connection: BatchConnection, ids: Collection[int]) -> di
 LOTS_SQL = text(
     """
     SELECT account_id, id, transaction_id, issuer_id, funder_id, terms_id, price_micro, breakage_share_ppm, granted,
-           remaining, earned_at, expires_at, grace_until
+           remaining, earned_at, expires_at, grace_until, parent_id
       FROM lot
      WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
      ORDER BY id

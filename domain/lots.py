@@ -3,6 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
+
+
+class ClawBack(StrEnum):
+    """Which lots a return takes its points from when those of the purchase are spent (SETTLEMENT.md c.3)."""
+
+    OWN_LOT_THEN_ISSUER = "own_lot_then_issuer"
+    """The purchase's own lot, then others of the same issuer and funder."""
+
+    ALL_LOTS = "all_lots"
+    """The purchase's own lot, then all others of the account."""
 
 
 @dataclass(slots=True)
@@ -25,6 +36,9 @@ class Lot:
     earned_at: datetime
     expires_at: datetime
     grace_until: datetime | None
+    parent_id: int | None = None
+    """The lot of another account that these points were moved out of; None where they were earned."""
+
     is_new: bool = False
     is_changed: bool = False
 

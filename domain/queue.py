@@ -60,6 +60,7 @@ from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.periods import Clock
 from domain.sweeping import load_last_members
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
+from domain.transferring import load_moved_today
 from domain.writing import write_batch
 
 BATCH_MAX = 500
@@ -397,6 +398,7 @@ class PostingQueue:
             await load_details(connection, needed)
         if asked.account_ids:
             batch.last_members = await load_last_members(connection, asked.account_ids)
+        await load_moved_today(connection, batch, commands)
         accounts = accounts_with_lots(batch, commands, needed)
         if accounts:
             await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})

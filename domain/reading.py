@@ -164,7 +164,8 @@ async def next_expiries(connection: AsyncConnection, account_ids: Sequence[int],
 COMMAND_COLUMNS_SQL = """
     c.id, c.partner_id, c.idempotency_key, c.kind, c.account_id, c.member_id, c.store_id, c.reference, c.channel,
     c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id,
-    (SELECT coalesce(sum(t.points), 0)::bigint FROM transaction AS t WHERE t.command_id = c.id)
+    (SELECT coalesce(sum(t.points), 0)::bigint FROM transaction AS t
+      WHERE t.command_id = c.id AND t.account_id = c.account_id)
 """
 TRANSACTIONS_SQL = f"SELECT {COMMAND_COLUMNS_SQL} FROM command AS c WHERE c.kind <> 'ENROLL'"  # noqa: S608 (constants of this module)
 TRANSACTIONS_BY_ID_SQL = text(f"{TRANSACTIONS_SQL} AND c.id = ANY(:ids)")

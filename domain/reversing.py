@@ -11,13 +11,10 @@ from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Rever
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
-from domain.lots import Account, Lot, allocate, burn_order
-from domain.members import is_clean_text
+from domain.lots import Account, ClawBack, Lot, allocate, burn_order
 from domain.receipts import balance_view, replayed
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
-
-REASON_MAX_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +82,7 @@ def _original(batch: Batch, command: Reverse, earlier: Original | None) -> Origi
 
 
 def _ask(batch: Batch, command: Reverse) -> Ask:
-    if command.reason is not None and not is_clean_text(command.reason, REASON_MAX_CHARACTERS):
-        message = f"a reason has 1 to {REASON_MAX_CHARACTERS} printable characters"
-        raise Refused(RefusalCode.INPUT_INVALID, message, "reason")
+    batch.check_reason(command.reason)
     programme = batch.configuration.programme
     amount_minor = None if command.amount is None else checked_amount(command.amount, programme, "amount")
     lines = None if command.lines is None else rated_lines(command.lines, programme)
@@ -181,17 +176,14 @@ class _EarnReversal:
         return points - missing
 
     def _allocate(self, award: StoredAward, points: int) -> list[tuple[Lot | None, int]]:
-        # Claw-back: the same lot, then the member's other lots of that issuer (and funder, so that no partner is
-        # credited out of the operator's money), then shortfall (DESIGN.md section 12, item 14).
+        # Claw-back: the same lot, then others by the programme's policy, then shortfall (SETTLEMENT.md c.3). The usual
+        # one takes those of the same issuer and funder, so that no partner is credited out of the operator's money.
         usable = burn_order(self.account.lots, self.instant)
         own = [lot for lot in usable if lot.id == award.lot_id]
-        others = [
-            lot
-            for lot in usable
-            if lot.id != award.lot_id
-            and lot.issuer_id == self.original.command.partner_id
-            and lot.funder_id == award.funder_id
-        ]
+        others = [lot for lot in usable if lot.id != award.lot_id]
+        if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
+            payer = (self.original.command.partner_id, award.funder_id)
+            others = [lot for lot in others if (lot.issuer_id, lot.funder_id) == payer]
         return [*allocate([*own, *others], points)]
 
     def _write_row(self, award: StoredAward, lot: Lot | None, points: int, shortfall: int) -> None:

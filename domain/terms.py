@@ -35,6 +35,10 @@ class Programme:
     expiry_months: int
     grace_days: int
     max_backdate_days: int
+    member_transfers: bool
+    transfer_max_points: int | None
+    transfer_max_points_per_day: int | None
+    claw_back: str
     version: int
 
     @cached_property
@@ -203,7 +207,8 @@ class Configuration:
 
 PROGRAMME_SQL = text(
     "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry_months,"
-    " grace_days, max_backdate_days, version FROM programme"
+    " grace_days, max_backdate_days, member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back,"
+    " version FROM programme"
 )
 PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique FROM partner ORDER BY id")
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")

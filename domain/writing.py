@@ -39,7 +39,7 @@ COMMAND_COLUMNS = (
 
 LOT_COLUMNS = (
     "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
-    "granted", "remaining", "earned_at", "expires_at", "grace_until",
+    "granted", "remaining", "earned_at", "expires_at", "grace_until", "parent_id",
 )  # fmt: skip
 MEMBER_COLUMNS = ("id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes")
 ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at")
@@ -184,11 +184,11 @@ def _command_values(row: CommandRow, stored: CommandInput) -> tuple[object, ...]
 
 
 def _lot_values(lot: Lot) -> tuple[object, ...]:
-    reserved = parent_id = None  # left to the table's defaults
+    reserved = None  # left to the table's default
     return (
         lot.account_id, lot.id, lot.transaction_id, lot.issuer_id, lot.funder_id, lot.terms_id, lot.price_micro,
         lot.breakage_share_ppm, lot.granted, lot.remaining, reserved, lot.earned_at, lot.expires_at, lot.grace_until,
-        parent_id,
+        lot.parent_id,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from domain.awards import OnLimit
 from domain.errors import ConfigurationError
+from domain.lots import ClawBack
 from domain.periods import Calendar, PeriodKind
 from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.toml_section import Section
@@ -56,6 +57,10 @@ class ProgrammeSection:
     expiry_months: int
     grace_days: int
     max_backdate_days: int
+    member_transfers: bool
+    transfer_max_points: int | None
+    transfer_max_points_per_day: int | None
+    claw_back: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
         return None
     known = (
         "name", "currency", "timezone", "region", "point_value", "period", "expiry_months", "grace_days",
-        "max_backdate_days",
+        "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day", "claw_back",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -182,8 +187,16 @@ def _programme(root: Section) -> ProgrammeSection | None:
         expiry_months=section.whole("expiry_months", 1, 1200, default=24),
         grace_days=section.whole("grace_days", 0, 3660, default=30),
         max_backdate_days=section.whole("max_backdate_days", 0, 36600, default=30),
+        member_transfers=section.flag("member_transfers", default=False),
+        transfer_max_points=_points_or_none(section, "transfer_max_points"),
+        transfer_max_points_per_day=_points_or_none(section, "transfer_max_points_per_day"),
+        claw_back=section.choice("claw_back", tuple(ClawBack), default=ClawBack.OWN_LOT_THEN_ISSUER),
     )
     return programme if section.sound else None
+
+
+def _points_or_none(section: Section, key: str) -> int | None:
+    return section.whole(key, 1, POINTS_MAX) if section.has(key) else None
 
 
 def _currency(section: Section) -> tuple[str, int]:

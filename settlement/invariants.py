@@ -156,7 +156,13 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
 async def _lots_add_up(scan: LedgerScan, located: _Places) -> Check:
     wrong = _lots_and_uses_differ(scan) or any(lots.impossible for lots in scan.lots)
     found = await located.named("" if wrong else None, places.LOTS_SQL)
+    lost = sum(group.points for group in scan.movements if group.kind in _BETWEEN_ACCOUNTS)
+    said = f"{-lost} points left an account and reached none" if lost else None
+    found += await located.named(said, places.MOVED_SQL, places.CHILDREN_SQL)
     return check(2, found, f"{sum(lots.lots for lots in scan.lots)} lots")
+
+
+_BETWEEN_ACCOUNTS = (MovementKind.TRANSFER_OUT, MovementKind.TRANSFER_IN)
 
 
 def _lots_and_uses_differ(scan: LedgerScan) -> bool:
@@ -410,7 +416,8 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
         else:
             moved[(use.period_id, use.kind)] += use.sign * use.by_movement
     for commands in scan.commands:
-        asked[(commands.period_id, commands.kind)] -= commands.by_command
+        kind = "TRANSFER" if commands.kind in ("MERGE", "UNMERGE") else commands.kind
+        asked[(commands.period_id, kind)] -= commands.by_command
     in_scope = {commands.period_id for commands in scan.commands}
     uses = "lot uses and transactions disagree" if any(moved.values()) else None
     is_off = granted != sum(lots.by_movement for lots in scan.lots)
@@ -436,8 +443,12 @@ _COMMAND_OF = {
     MovementKind.ADJUST: "ADJUSTMENT",
     MovementKind.BURN_REVERSAL: "REVERSAL",
     MovementKind.EXPIRE: "EXPIRY",
+    MovementKind.TRANSFER_OUT: "TRANSFER",
 }
-"""Kinds of movement whose command says how many points it asked for, or declined; and the kind of that command."""
+"""Kinds of movement whose command says how many points it asked for, or declined; and the kind of that command.
+
+A merge and its undoing count as transfers.
+"""
 
 # ---------------------------------------------------------------- 17, 18
 

@@ -71,6 +71,33 @@ LOTS_SQL = _places(
     """,
     "coalesce(l.id, u.lot_id)",
 )
+# Per command, and not only in sum: what left one account arrived at another as points of the same kind.
+MOVED_SQL = _places(
+    """
+    SELECT format('command %s moves %s points of issuer %s, funder %s, price %s, but %s arrive', command_id, sum(sent),
+                  issuer_id, funder_id, price_micro, sum(arrived)) AS place
+      FROM (SELECT t.command_id, u.issuer_id, u.funder_id, u.price_micro, u.points AS sent, 0 AS arrived
+              FROM lot_use AS u JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
+             WHERE u.kind = 'TRANSFER_OUT'
+             UNION ALL
+            SELECT t.command_id, l.issuer_id, l.funder_id, l.price_micro, 0, l.granted
+              FROM lot AS l JOIN transaction AS t ON t.account_id = l.account_id AND t.id = l.transaction_id
+             WHERE l.parent_id IS NOT NULL) AS moved
+     GROUP BY command_id, issuer_id, funder_id, price_micro
+    HAVING sum(sent) <> sum(arrived)
+    """,
+    "command_id, issuer_id, funder_id, price_micro",
+)
+CHILDREN_SQL = _places(
+    """
+    SELECT format('lot %s of account %s is not of the kind of its parent %s', l.id, l.account_id, l.parent_id) AS place
+      FROM lot AS l LEFT JOIN lot AS p ON p.id = l.parent_id
+     WHERE l.parent_id IS NOT NULL
+       AND (l.issuer_id, l.funder_id, l.terms_id, l.price_micro, l.breakage_share_ppm, l.earned_at)
+           IS DISTINCT FROM (p.issuer_id, p.funder_id, p.terms_id, p.price_micro, p.breakage_share_ppm, p.earned_at)
+    """,
+    "l.id",
+)
 ACCOUNTS_SQL = _places(
     """
     SELECT format('account %s: available %s, pending %s, held %s; its lots remain %s and reserve %s,'
@@ -147,7 +174,8 @@ COMMAND_SUMS_SQL = _places(
                   c.kind, coalesce(c.points::text, 'unnamed'), c.declined_points, t.points, t.requested) AS place
       FROM command AS c
       JOIN (SELECT command_id, sum(points) AS points, sum(requested_points) AS requested,
-                   sum(points) FILTER (WHERE kind NOT IN ('EARN_REVERSAL', 'CANCEL', 'RELEASE')) AS asked
+                   sum(points) FILTER (WHERE kind NOT IN ('EARN_REVERSAL', 'CANCEL', 'RELEASE')) AS asked,
+                   sum(points) FILTER (WHERE kind = 'TRANSFER_OUT') AS sent
               FROM transaction GROUP BY command_id) AS t
         ON t.command_id = c.id
      WHERE {_in_scope("c.period_id")}
@@ -156,7 +184,10 @@ COMMAND_SUMS_SQL = _places(
                        WHEN 'CONFIRMATION' THEN t.points <> c.points
                        WHEN 'CAPTURE' THEN t.asked <> -c.points
                        WHEN 'ADJUSTMENT' THEN abs(t.points) <> c.points
-                       ELSE c.kind NOT IN ('VOID', 'TRANSFER', 'MERGE', 'UNMERGE') AND t.points <> -c.points END
+                       WHEN 'VOID' THEN false
+                       ELSE CASE WHEN c.kind IN ('TRANSFER', 'MERGE', 'UNMERGE')
+                                 THEN t.points <> 0 OR t.sent IS DISTINCT FROM -c.points
+                                 ELSE t.points <> -c.points END END
     """,  # noqa: S608 (assembled from constants)
     "c.id",
 )

@@ -21,7 +21,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from domain.commands import Burn, Command, Earn, Enroll, Refusal, Reverse
+from domain.commands import Burn, Command, Earn, Enroll, Refusal, Reverse, Transfer
 from domain.errors import RefusalCode
 from domain.queue import PostingQueue
 
@@ -32,6 +32,7 @@ QUEUED: Mapping[str, tuple[type[Command], str, str]] = MappingProxyType(
         "earnMany": (Earn, "inputs", "EarnResult"),
         "burn": (Burn, "input", "BurnResult"),
         "reverse": (Reverse, "input", "ReverseResult"),
+        "transferPoints": (Transfer, "input", "TransferPointsResult"),
     }
 )
 """Fields that post through the queue: what they post, the argument that holds it, and the union that they answer."""

@@ -37,6 +37,8 @@ described_enum(
         "INPUT_INVALID": "An input that cannot be stored or understood. field names it.",
         "TERMS_MISSING": "No contract terms cover the day of occurredAt.",
         "PERIOD_NOT_FOUND": "There is no such settlement period.",
+        "TRANSFER_NOT_ALLOWED": "The programme does not let partners move points between members. Ask the operator.",
+        "LIMIT_EXCEEDED": "More points than a limit of the programme lets through. message names the limit.",
     },
 )
 

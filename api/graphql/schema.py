@@ -7,6 +7,7 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import wiring
+from api.graphql.accounts import AccountMutations
 from api.graphql.context import Context, Info
 from api.graphql.fields import guarded_field
 from api.graphql.ids import plain_number, split
@@ -80,7 +81,7 @@ class Query(
     description="Everything that can be done. Each field posts on its own and may be null after a fault (see errors);"
     " what the platform refuses is a Refusal. Repeat with the same idempotency key when an answer was lost."
 )
-class Mutation(TillMutations, SettlementMutations):
+class Mutation(TillMutations, AccountMutations, SettlementMutations):
     """The mutations."""
 
 

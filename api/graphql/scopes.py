@@ -43,6 +43,7 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.earnMany": any_of("points:earn"),
     "Mutation.burn": any_of("points:burn"),
     "Mutation.reverse": any_of("points:reverse"),
+    "Mutation.transferPoints": any_of("points:burn", "members:admin"),
     "Mutation.closePeriod": any_of("settlement:operate"),
     "Member.identifiers": READ_MEMBERS,
     "Member.attributes": READ_MEMBERS,

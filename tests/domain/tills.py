@@ -26,11 +26,13 @@ from domain.commands import (
     Refusal,
     Reverse,
     StoreRef,
+    Transfer,
 )
 from domain.database import Database
 from domain.errors import RefusalCode
 from domain.queue import PostingQueue
 from domain.terms import Configuration, ConfigurationCache
+from domain.values import OPERATOR_ID
 from tests.domain.books import contents
 from tests.factories import MID_MARCH, apply_toml
 
@@ -167,6 +169,22 @@ class Till:
             points,
             reason,
         )
+
+    def transfer(
+        self,
+        key: str,
+        points: int,
+        *,
+        source: str = "card-1",
+        target: str = "card-2",
+        partner: str | None = None,
+        at: datetime | None = None,
+        reason: str | None = None,
+    ) -> Transfer:
+        """A transfer by the operator, or by a partner."""
+        giver, receiver = (MemberRef(identifier=("card", card)) for card in (source, target))
+        by = OPERATOR_ID if partner is None else self.id_of(partner)
+        return Transfer(by, key, giver, receiver, points, at or self.clock.now, reason)
 
     def money(self, amount: str, currency: str | None = None) -> Amount:
         """An amount of the programme's currency."""

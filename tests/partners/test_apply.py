@@ -29,7 +29,21 @@ async def test_the_worked_example_is_written(database: Database) -> None:
     configuration = await apply_toml(database)
 
     assert configuration.programme == Programme(
-        "Harbour Coalition", "EUR", 2, "Europe/Berlin", "DE", 10_000, "month", 24, 30, 30, version=1
+        "Harbour Coalition",
+        "EUR",
+        2,
+        "Europe/Berlin",
+        "DE",
+        10_000,
+        "month",
+        24,
+        30,
+        30,
+        False,
+        None,
+        None,
+        "own_lot_then_issuer",
+        version=1,
     )
     assert configuration.partners == {
         1: Partner(1, "grocer", "Harvest Market", "supermarket", "ACTIVE", reference_unique=True),

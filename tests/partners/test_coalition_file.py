@@ -71,6 +71,10 @@ def test_the_worked_example_is_read_exactly() -> None:
         expiry_months=24,
         grace_days=30,
         max_backdate_days=30,
+        member_transfers=False,
+        transfer_max_points=None,
+        transfer_max_points_per_day=None,
+        claw_back="own_lot_then_issuer",
     )
     assert [partner.code for partner in file.partners] == ["grocer", "fuel", "restaurant"]
     assert file.partners[0] == PartnerSection(

@@ -49,7 +49,9 @@ def test_a_first_file_creates_everything() -> None:
     programme, partner, terms, budget, rule, rest = first.lines()
     assert programme == (
         "create programme: name Harbour Coalition, currency EUR, currency_digits 2, timezone Europe/Berlin,"
-        " region DE, point_value 0.010000, period month, expiry_months 24, grace_days 30, max_backdate_days 30"
+        " region DE, point_value 0.010000, period month, expiry_months 24, grace_days 30, max_backdate_days 30,"
+        " member_transfers false, transfer_max_points none, transfer_max_points_per_day none,"
+        " claw_back own_lot_then_issuer"
     )
     assert partner == "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true"
     assert terms == (
@@ -88,6 +90,10 @@ def test_programs_read_the_same_plan() -> None:
                     "expiry_months": {"old": None, "new": "24"},
                     "grace_days": {"old": None, "new": "30"},
                     "max_backdate_days": {"old": None, "new": "30"},
+                    "member_transfers": {"old": None, "new": "false"},
+                    "transfer_max_points": {"old": None, "new": "none"},
+                    "transfer_max_points_per_day": {"old": None, "new": "none"},
+                    "claw_back": {"old": None, "new": "own_lot_then_issuer"},
                 },
             },
             {

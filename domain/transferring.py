@@ -1,0 +1,212 @@
+"""Deciding about points that move between accounts: a transfer closes lots and opens children at the target.
+
+A child keeps issuer, funder, terms, price and dates of the lot that it comes from, so whole programme sums stay as they
+are. No money moves. A burn that used a lot is refunded into that lot, whoever has the rest of its points by then; a
+purchase whose lot was given away is clawed back from what the giver still has (SETTLEMENT.md c.2, "Member transfer").
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from domain.batch import Batch, CommandInput, Member, Original, TransactionRow
+from domain.burning import check_points, expire_past_lots, lot_use
+from domain.commands import Command, CommandKind, CommandRow, MovementKind, Posted, Transfer
+from domain.database import BatchConnection
+from domain.enrolling import key_conflict
+from domain.errors import RefusalCode, Refused
+from domain.ledger import fingerprint
+from domain.lots import Account, Lot, allocate, burn_order
+from domain.members import input_digest
+from domain.periods import local_date, local_midnight
+from domain.receipts import balance_view, replayed
+from domain.values import NO_STORE_ID, OPERATOR_ID
+
+# What the operator moves is not bounded, and what the platform moves by itself ("whole") is no member's transfer.
+MOVED_TODAY_SQL = text(
+    """
+    SELECT c.member_id, sum(c.points)::bigint FROM command AS c
+     WHERE c.account_id = ANY(CAST(:accounts AS bigint[])) AND c.member_id = ANY(CAST(:members AS bigint[]))
+       AND c.kind = 'TRANSFER' AND NOT c.whole AND c.partner_id <> 0 AND c.recorded_at >= :since
+     GROUP BY c.member_id
+    """
+)
+
+
+async def load_moved_today(connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> None:
+    """What was moved away since local midnight from members of this batch; only where a limit asks for it."""
+    programme = batch.configuration.programme
+    if programme.transfer_max_points_per_day is None or not any(isinstance(c, Transfer) for c in commands):
+        return
+    today = local_date(batch.clock.recorded_at, programme.zone)
+    rows = await connection.execute(
+        MOVED_TODAY_SQL,
+        {
+            "accounts": [member.account_id for member in batch.members.values()],
+            "members": list(batch.members),
+            "since": local_midnight(today, programme.zone),
+        },
+    )
+    batch.moved_today = {member_id: int(points) for member_id, points in rows.all()}
+
+
+def decide_transfer(batch: Batch, command: Transfer, source: Member | None, target: Member | None) -> Posted:
+    """Accepts a transfer out of the giver's lots in burn order. Raises Refused and changes nothing."""
+    batch.check_key(command.key)
+    check_points(command.points)
+    batch.check_reason(command.reason)
+    # The receiver stands in no column of the command, so that a partner's own record of it does not name a member.
+    digest = input_digest(batch.secret, (("to", "" if target is None else str(target.id)),), ())
+    print_ = fingerprint(
+        kind=CommandKind.TRANSFER,
+        member_id=None if source is None else source.id,
+        store_id=NO_STORE_ID,
+        points=command.points,
+        reason=command.reason,
+        input_digest=digest,
+        occurred_at=command.occurred_at,
+    )
+    earlier = batch.by_key.get((command.partner_id, command.key))
+    if earlier is not None:
+        if earlier.fingerprint != print_:
+            raise key_conflict()
+        return replayed(batch, earlier, draws_on_budget=False)
+    batch.clock.check_occurred(command.occurred_at)
+    source, target = batch.active_member(source, "from"), batch.active_member(target, "to")
+    if source.account_id == target.account_id:
+        raise Refused(RefusalCode.INPUT_INVALID, "both members share one account: there is nothing to move", "to")
+    if command.partner_id != OPERATOR_ID:
+        _check_partner(batch, command, source)
+    account = batch.accounts[source.account_id]
+    instant = batch.clock.expiry_instant(command.occurred_at)
+    usable = account.usable(instant)
+    if usable < command.points:
+        raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
+    row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points)
+    expire_past_lots(batch, account, row, instant)
+    batch.new_commands.append((row, CommandInput(print_, reference_unique=False, input_digest=digest)))
+    move(batch, row, allocate(burn_order(account.lots, instant), command.points), batch.accounts[target.account_id])
+    batch.remember(Original(row, print_, None))
+    if command.partner_id != OPERATOR_ID:
+        batch.moved_today[source.id] = batch.moved_today.get(source.id, 0) + command.points
+    return Posted(
+        command=row,
+        points=command.points,
+        awards=(),
+        declined_points=0,
+        shortfall_points=0,
+        balance=balance_view(batch, account.id, command.occurred_at),
+        budget=None,
+        replayed=False,
+    )
+
+
+def _check_partner(batch: Batch, command: Transfer, source: Member) -> None:
+    batch.check_active(command.partner_id)
+    programme = batch.configuration.programme
+    if not programme.member_transfers:
+        message = "the programme does not let partners move points between members: ask the operator"
+        raise Refused(RefusalCode.TRANSFER_NOT_ALLOWED, message)
+    most = programme.transfer_max_points
+    if most is not None and command.points > most:
+        message = f"the programme lets at most {most} points be transferred at once"
+        raise Refused(RefusalCode.LIMIT_EXCEEDED, message, "points")
+    most = programme.transfer_max_points_per_day
+    left = None if most is None else most - batch.moved_today.get(source.id, 0)
+    if left is not None and command.points > left:
+        message = f"the programme lets at most {most} points be transferred in a day, {max(left, 0)} are left today"
+        raise Refused(RefusalCode.LIMIT_EXCEEDED, message, "points")
+
+
+def transfer_row(batch: Batch, command: Transfer, kind: CommandKind, source: Member, points: int) -> CommandRow:
+    """The command of points that leave the account of ``source``."""
+    return CommandRow(
+        id=next(batch.new_ids),
+        partner_id=command.partner_id,
+        key=command.key,
+        kind=kind,
+        account_id=source.account_id,
+        member_id=source.id,
+        store_id=NO_STORE_ID,
+        reference=None,
+        channel=None,
+        amount_minor=None,
+        points=points,
+        reverses_id=None,
+        reason=command.reason,
+        declined_points=0,
+        occurred_at=command.occurred_at,
+        recorded_at=batch.clock.recorded_at,
+        period_id=batch.clock.booking(command.occurred_at).period_id,
+        moved_points=-points,
+    )
+
+
+def move(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]], target: Account) -> None:
+    """Takes these parts out of lots of the command's account, and opens a child of each at the target."""
+    source = batch.accounts[row.account_id]
+    points = sum(part for _, part in parts)
+    out_id, in_id = next(batch.new_ids), next(batch.new_ids)
+    for lot, part in parts:
+        lot.take(part)
+        batch.new_lot_uses.append(lot_use(batch, lot, out_id, MovementKind.TRANSFER_OUT, part, row.period_id, None))
+    source.change(-points)
+    source.note_next_expiry()
+    batch.new_transactions.append(_movement(row, source, out_id, MovementKind.TRANSFER_OUT, -points))
+    batch.new_transactions.append(_movement(row, target, in_id, MovementKind.TRANSFER_IN, points))
+    for lot, part in parts:
+        child = _child(batch, lot, part, target.id, in_id)
+        batch.new_lots.append(child)
+        target.add(child)
+
+
+def _child(batch: Batch, lot: Lot, points: int, account_id: int, transaction_id: int) -> Lot:
+    return Lot(
+        account_id=account_id,
+        id=next(batch.new_ids),
+        transaction_id=transaction_id,
+        issuer_id=lot.issuer_id,
+        funder_id=lot.funder_id,
+        terms_id=lot.terms_id,
+        price_micro=lot.price_micro,
+        breakage_share_ppm=lot.breakage_share_ppm,
+        granted=points,
+        remaining=points,
+        earned_at=lot.earned_at,
+        expires_at=lot.expires_at,
+        grace_until=lot.grace_until,
+        parent_id=lot.id,
+        is_new=True,
+    )
+
+
+def _movement(row: CommandRow, account: Account, id_: int, kind: MovementKind, points: int) -> TransactionRow:
+    return TransactionRow(
+        account_id=account.id,
+        id=id_,
+        command_id=row.id,
+        kind=kind,
+        period_id=row.period_id,
+        partner_id=row.partner_id,
+        party_id=OPERATOR_ID,
+        funder_id=None,
+        issuer_id=None,
+        store_id=NO_STORE_ID,
+        points=points,
+        requested_points=abs(points),
+        shortfall_points=0,
+        issue_value_micro=0,
+        service_fee_micro=0,
+        reimbursement_micro=0,
+        breakage_share_micro=0,
+        pool_value_micro=0,
+        budget_id=None,
+        budget_micro=0,
+        terms_id=None,
+        rule_id=None,
+        lot_id=None,
+        reverses_id=None,
+        reverses_period_id=None,
+        occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
+    )
