@@ -167,7 +167,7 @@ def worker() -> None:
 
 @app.command()
 def sweep(as_json: JsonFlag = False) -> None:
-    """Book once what is due by itself, as the worker does each minute: points that have expired."""
+    """Book once what is due by itself, as the worker does each minute: pending points confirmed, others expired."""
     from api.sweeping import sweep_once
 
     summary = run(lambda runtime: sweep_once(runtime, screen))

@@ -23,6 +23,8 @@ class SweepSummary:
     accounts: int = 0
     expired_lots: int = 0
     expired_points: int = 0
+    confirmed_awards: int = 0
+    confirmed_points: int = 0
     failed: int = 0
 
     def as_json(self) -> dict[str, int]:
@@ -31,6 +33,8 @@ class SweepSummary:
             "accounts": self.accounts,
             "expiredLots": self.expired_lots,
             "expiredPoints": self.expired_points,
+            "confirmedAwards": self.confirmed_awards,
+            "confirmedPoints": self.confirmed_points,
             "failed": self.failed,
         }
 
@@ -38,6 +42,8 @@ class SweepSummary:
         """Counts one account's sweep."""
         self.expired_lots += swept.expired_lots
         self.expired_points += swept.expired_points
+        self.confirmed_awards += swept.confirmed_awards
+        self.confirmed_points += swept.confirmed_points
 
 
 async def sweep_all(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
-from domain.commands import Burn, Command, Earn, Enroll, MemberRef, Reverse, Sweep, Transfer
+from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, MemberRef, Reverse, Sweep, Transfer
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
@@ -30,7 +30,7 @@ class Asked:
 
     original_ids: set[int] = field(default_factory=set)
     original_keys: set[tuple[int, str]] = field(default_factory=set)
-    """Of what is to be reversed, and of the reversals: one sent again means what it meant before."""
+    """Of what is to be reversed or paid, and of these commands: sent again they mean what they did before."""
 
     original_references: set[AskedOriginal] = field(default_factory=set)
     account_ids: set[int] = field(default_factory=set)
@@ -48,7 +48,7 @@ class Asked:
                 asked.keys.add((command.partner_id, command.key))
             if isinstance(command, Enroll):
                 asked._add_enrolment(command, configuration)
-            elif isinstance(command, Reverse):
+            elif isinstance(command, Reverse | ConfirmPayment):
                 asked._add_original(command, configuration)
             elif isinstance(command, Transfer):
                 asked._add_member(command.source)
@@ -71,7 +71,7 @@ class Asked:
         if ref.identifier is not None:
             self.identifiers.add(ref.identifier)
 
-    def _add_original(self, command: Reverse, configuration: Configuration) -> None:
+    def _add_original(self, command: Reverse | ConfirmPayment, configuration: Configuration) -> None:
         ref = command.original
         if is_key(command.key):
             self.original_keys.add((command.partner_id, command.key))
@@ -96,6 +96,8 @@ class Known:
     identifiers: dict[tuple[str, str], int]
     members: dict[int, Member]
     originals: Sequence[Original]
+    budget_ids: set[int]
+    """Windows beside those of the bookings: pending awards reserved money of them."""
 
     @property
     def account_ids(self) -> set[int]:
@@ -105,7 +107,7 @@ class Known:
 
     @property
     def original_ids(self) -> set[int]:
-        """Commands that the batch may reverse, or that it reversed before."""
+        """Commands that the batch may reverse or confirm, or by which it did so before."""
         return {original.command.id for original in self.originals}
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from domain.awards import NOTHING_RETURNED, RatedLine, Returned
 from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
 from domain.errors import RefusalCode, Refused
-from domain.lots import Account, Lot
+from domain.lots import Account, Lot, PendingAward
 from domain.members import is_clean_text
 from domain.periods import local_date
 from domain.positions import Contribution
@@ -132,6 +132,20 @@ class Budget:
     def draw(self, amount_micro: int, now: datetime) -> None:
         """Consumes (negative: credits), and notes crossing the alert threshold, once per crossing."""
         self.consumed_micro += amount_micro
+        self._note_use(now)
+
+    def reserve(self, amount_micro: int, now: datetime) -> None:
+        """Sets money aside for a pending award (negative: sets it free); counts for the alert as consuming does."""
+        self.reserved_micro += amount_micro
+        self._note_use(now)
+
+    def consume_reserved(self, amount_micro: int) -> None:
+        """Consumes what was set aside: the use of the window stays as it is, and so does its alert."""
+        self.reserved_micro -= amount_micro
+        self.consumed_micro += amount_micro
+        self.is_changed = True
+
+    def _note_use(self, now: datetime) -> None:
         self.is_changed = True
         threshold_micro = self.plan.alert_at_micro
         if threshold_micro is None or self.consumed_micro + self.reserved_micro < threshold_micro:
@@ -153,7 +167,10 @@ class Budget:
 
 @dataclass(slots=True)
 class StoredAward:
-    """One EARN row of an original purchase: what was granted, on which terms, by whom, into which lot."""
+    """One award of an original purchase: what was granted, on which terms, by whom, into which lot.
+
+    ``is_pending``: it began pending, and its lot exists once ``pending``, which is loaded then, is confirmed.
+    """
 
     transaction_id: int
     rule_id: int | None
@@ -163,6 +180,8 @@ class StoredAward:
     terms_id: int
     budget_id: int | None
     lot_id: int | None
+    is_pending: bool = False
+    pending: PendingAward | None = None
 
 
 @dataclass(slots=True)
@@ -302,6 +321,7 @@ class Batch:
     new_transactions: list[TransactionRow] = field(default_factory=list)
     new_lots: list[Lot] = field(default_factory=list)
     new_lot_uses: list[LotUseRow] = field(default_factory=list)
+    new_awards: list[PendingAward] = field(default_factory=list)
     written_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
     """What was written ahead of the batch's end is here, and no longer among the new."""
 
@@ -399,6 +419,10 @@ class Batch:
         if plan is None:
             return None
         return self.budgets[budget_window(plan, booking)]
+
+    def budget_by_id(self, budget_id: int) -> Budget:
+        """A window that a pending award reserved money of: among those locked, perhaps of a closed period."""
+        return next(budget for budget in self.budgets.values() if budget.id == budget_id)
 
     def originals(self, partner_id: int, ref: OriginalRef, store_id: int) -> Sequence[Original]:
         """The caller's own commands that a reversal may mean: purchases and burns only."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
 from domain.commands import Burn, CommandKind, CommandRow, MovementKind, Posted
+from domain.confirming import confirm_due, confirmable_points
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
@@ -42,7 +43,7 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     batch.check_reference_free(command.partner_id, CommandKind.BURN, command.reference, store_id)
     account = batch.accounts[member.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
-    usable = account.usable(instant)
+    usable = account.usable(instant) + confirmable_points(batch, account, instant)
     if usable < command.points:
         message = f"the member has {usable} points"
         raise Refused(RefusalCode.INSUFFICIENT_POINTS, message, "points")
@@ -67,6 +68,8 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
         period_id=batch.clock.booking(command.occurred_at).period_id,
         moved_points=-command.points,
     )
+    # A job that is late takes nothing from the member: what is due becomes usable here.
+    confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
     stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
     batch.new_commands.append((row, stored))

@@ -149,6 +149,15 @@ class Reverse(NamedTuple):
     reason: str | None = None
 
 
+class ConfirmPayment(NamedTuple):
+    """The money of a purchase came in, at a partner whose points wait for that."""
+
+    partner_id: int
+    key: str
+    original: OriginalRef
+    occurred_at: datetime
+
+
 class Sweep(NamedTuple):
     """What is due of one account at the clock's reading, to be booked: the system asks, never a caller.
 
@@ -186,7 +195,7 @@ class Transfer(NamedTuple):
     reason: str | None = None
 
 
-Command = Enroll | Earn | Burn | Reverse | Sweep | Transfer
+Command = Enroll | Earn | Burn | Reverse | ConfirmPayment | Sweep | Transfer
 
 
 class Refusal(NamedTuple):
@@ -228,12 +237,17 @@ class CommandRow(NamedTuple):
 
 
 class AwardResult(NamedTuple):
-    """One award of a purchase: points of one rule, granted by one funder (0: the operator)."""
+    """One award of a purchase: points of one rule, granted by one funder (0: the operator).
+
+    ``pending_until`` is when its return window ends, as long as points of it are pending; None otherwise.
+    """
 
     rule_code: str | None
     funder_id: int
     requested_points: int
     granted_points: int
+    pending_until: datetime | None = None
+    waits_for_payment: bool = False
 
 
 class BalanceView(NamedTuple):
@@ -274,8 +288,8 @@ class Enrolled(NamedTuple):
 class Posted(NamedTuple):
     """Answer to what moves points: the stored command, and the balances after it (a replay: today's).
 
-    ``points`` is what the caller asked about, positive: granted, burned, moved to another account, or taken back and
-    given back by a reversal.
+    ``points`` is what the caller asked about, positive: granted, burned, moved to another account, taken back or given
+    back by a reversal, or made usable by a payment.
     ``shortfall_points`` of a reversal could not be taken back and stay charged to the issuing partner.
     """
 
@@ -295,6 +309,8 @@ class Swept(NamedTuple):
     account_id: int
     expired_lots: int = 0
     expired_points: int = 0
+    confirmed_awards: int = 0
+    confirmed_points: int = 0
 
     @property
     def replayed(self) -> bool:

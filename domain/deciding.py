@@ -7,11 +7,12 @@ from typing import Any
 from domain.asked import member_of
 from domain.batch import Batch
 from domain.burning import decide_burn
-from domain.commands import Burn, Command, Earn, Enroll, Outcome, Refusal, Reverse, Sweep, Transfer
+from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, Outcome, Refusal, Reverse, Sweep, Transfer
 from domain.database import BatchConnection
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
 from domain.errors import Refused
+from domain.paying import decide_payment
 from domain.reversing import decide_reverse
 from domain.sweeping import decide_sweep
 from domain.transferring import decide_transfer
@@ -49,6 +50,7 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
     Earn: lambda batch, command: decide_earn(batch, command, member_of(batch, command.member)),
     Burn: lambda batch, command: decide_burn(batch, command, member_of(batch, command.member)),
     Reverse: decide_reverse,
+    ConfirmPayment: decide_payment,
     Sweep: decide_sweep,
     Transfer: lambda batch, command: decide_transfer(
         batch, command, member_of(batch, command.source), member_of(batch, command.target)

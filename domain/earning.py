@@ -4,12 +4,13 @@ from domain.awards import NOTHING_RETURNED, Award, RatedLine, decide_awards, eli
 from domain.baskets import checked_amount, lines_text, rated_lines
 from domain.batch import Batch, Booking, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
 from domain.commands import AwardResult, CommandKind, CommandRow, Earn, MovementKind, Posted
+from domain.confirming import waiting_of, write_pending_award
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Lot
 from domain.periods import lot_expiry
-from domain.receipts import balance_view, replayed
+from domain.receipts import award_results, balance_view, replayed
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
 
@@ -83,15 +84,28 @@ def _accept(
     stored = CommandInput(print_, batch.partner(command.partner_id).reference_unique, eligible, lines_text(lines))
     batch.new_commands.append((row, stored))
     original = Original(row, print_, lines)
-    original.awards = [_write_award(batch, row, award, terms, booking, budget) for award in awards]
+    waiting = waiting_of(batch, command.partner_id, terms, command.occurred_at)
+    if waiting is None:
+        original.awards = [_write_award(batch, row, award, terms, booking, budget) for award in awards]
+    else:
+        original.awards = [
+            write_pending_award(batch, row, award, terms, budget, waiting)
+            if award.granted_points  # nothing of zero points can wait
+            else _write_award(batch, row, award, terms, booking, budget)
+            for award in awards
+        ]
     batch.remember(original)
-    results = [
-        AwardResult(None if rule is None else rule.code, funder_id, requested_points, granted_points)
-        for rule, requested_points, granted_points, funder_id in awards
-    ]
+    results = tuple(
+        [
+            AwardResult(None if rule is None else rule.code, funder_id, requested_points, granted_points)
+            for rule, requested_points, granted_points, funder_id in awards
+        ]
+    )
+    if waiting is not None:
+        results = award_results(batch, original)
     shortfall_points, is_replayed = 0, False
     return Posted(
-        row, granted, tuple(results), declined, shortfall_points,
+        row, granted, results, declined, shortfall_points,
         balance_view(batch, member.account_id, command.occurred_at), None if budget is None else budget.view(),
         is_replayed,
     )  # fmt: skip

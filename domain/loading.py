@@ -5,7 +5,7 @@ A statement that waited for a lock keeps the snapshot from before the wait; that
 statements of its own.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 from domain.awards import match_returned_lines
 from domain.baskets import lines_from_text
 from domain.batch import Budget, BurnUse, Member, Original, StoredAward
-from domain.commands import CommandKind, CommandRow
+from domain.commands import CommandKind, CommandRow, MovementKind
 from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection, int_array
 from domain.lots import Account, Lot
 from domain.terms import BudgetPlan
@@ -209,10 +209,13 @@ RETURNS_SQL = text(
       FROM command AS c
       LEFT JOIN transaction AS t ON t.command_id = c.id AND t.kind = 'BURN_REVERSAL'
       LEFT JOIN lot_use AS u ON u.transaction_id = t.id
-     WHERE c.reverses_id = ANY(CAST(:ids AS bigint[]))
+     WHERE c.reverses_id = ANY(CAST(:ids AS bigint[])) AND c.kind = 'REVERSAL'
      ORDER BY c.id
     """
 )
+AWARDING = (MovementKind.EARN, MovementKind.EARN_PENDING)
+"""Kinds of movement that are awards of a purchase."""
+
 USES_SQL = text(
     """
     SELECT u.transaction_id, u.lot_id, u.points FROM lot_use AS u
@@ -231,7 +234,8 @@ async def load_details(connection: BatchConnection, originals: Sequence[Original
     ):
         original = by_id[command_id]
         original.shortfall_points += shortfall_points
-        if kind == "EARN":
+        if kind in AWARDING and original.command.kind == CommandKind.EARN:
+            award.is_pending = kind == MovementKind.EARN_PENDING
             original.awards.append(award)
         elif kind == "BURN":
             original.burn_transaction_id, original.burn_terms_id = award.transaction_id, award.terms_id
@@ -312,6 +316,7 @@ LOCK_BUDGETS_SQL = text(
            b.alerted_at
       FROM budget AS b
      WHERE (b.plan_id, b.period_id) IN (SELECT * FROM unnest(CAST(:plans AS integer[]), CAST(:periods AS integer[])))
+        OR b.id = ANY(CAST(:ids AS bigint[]))
      ORDER BY b.id FOR NO KEY UPDATE
     """
 )
@@ -335,13 +340,22 @@ async def create_budgets(
 
 
 async def lock_budgets(
-    connection: BatchConnection, windows: Sequence[tuple[BudgetPlan, int]]
+    connection: BatchConnection,
+    windows: Sequence[tuple[BudgetPlan, int]],
+    ids: Collection[int],
+    plans: Mapping[int, BudgetPlan],
 ) -> dict[tuple[int, int], Budget]:
-    """Step 4: the windows of this batch, locked in the order of their ids, as every batch does."""
-    plans = {plan.id: plan for plan, _ in windows}
+    """Step 4: the windows of this batch, and those with these ids, locked in the order of their ids, as always.
+
+    ``plans`` are all plans by their ids.
+    """
     rows = await connection.execute(
         LOCK_BUDGETS_SQL,
-        {"plans": [plan.id for plan, _ in windows], "periods": [period_id for _, period_id in windows]},
+        {
+            "plans": [plan.id for plan, _ in windows],
+            "periods": [period_id for _, period_id in windows],
+            "ids": list(ids),
+        },
     )
     return {
         (plan_id, period_id): Budget(id_, plans[plan_id], period_id, *amounts)

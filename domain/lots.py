@@ -1,4 +1,7 @@
-"""Lots: points of one award that are still open, and the order in which they are used (SETTLEMENT.md c.2)."""
+"""Lots: points of one award that are still open, and the order in which they are used (SETTLEMENT.md c.2).
+
+Before them come pending awards: points that become a lot when they are confirmed.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -65,8 +68,56 @@ class Lot:
 
 
 @dataclass(slots=True)
+class PendingAward:
+    """Points of one award that are not usable yet: ``open_points`` of ``granted``.
+
+    ``id`` is also that of the lot which its confirmation opens. ``reserved_micro`` is what it still reserves of its
+    budget window. ``store_id`` and ``reference`` are the purchase's. ``confirmed``: the movement that confirmed it, and
+    its period.
+    """
+
+    account_id: int
+    id: int
+    transaction_id: int
+    command_id: int
+    member_id: int
+    partner_id: int
+    issuer_id: int
+    funder_id: int
+    terms_id: int
+    rule_id: int | None
+    budget_id: int | None
+    granted: int
+    open_points: int
+    reserved_micro: int
+    release_at: datetime
+    waits_for_payment: bool
+    earned_at: datetime
+    store_id: int
+    reference: str | None
+    confirmed: tuple[int, int] | None = None
+    is_new: bool = False
+    is_changed: bool = False
+
+    def is_due(self, instant: datetime) -> bool:
+        """Whether nothing keeps its points from being confirmed then."""
+        return self.open_points > 0 and not self.waits_for_payment and self.release_at <= instant
+
+    def close(self, points: int, freed_micro: int) -> None:
+        """Takes points out, confirmed or cancelled, with what they reserved; the caller has checked both."""
+        assert 0 <= points <= self.open_points
+        assert 0 <= freed_micro <= self.reserved_micro
+        self.open_points -= points
+        self.reserved_micro -= freed_micro
+        self.is_changed = True
+
+
+@dataclass(slots=True)
 class Account:
-    """Balances of one account inside a batch. ``lots`` holds every lot that the batch may touch or that may be past."""
+    """Balances of one account inside a batch. ``lots`` holds every lot that the batch may touch or that may be past.
+
+    ``awards`` holds the pending awards that the batch may confirm or cancel, or whose purchase it may return.
+    """
 
     id: int
     available: int
@@ -74,6 +125,7 @@ class Account:
     held: int
     next_expires_at: datetime | None
     lots: list[Lot] = field(default_factory=list)
+    awards: list[PendingAward] = field(default_factory=list)
     all_lots_loaded: bool = False
     is_new: bool = False
     is_changed: bool = False
@@ -87,6 +139,11 @@ class Account:
     def change(self, points: int) -> None:
         """Adds to the available points (negative: takes away)."""
         self.available += points
+        self.is_changed = True
+
+    def change_pending(self, points: int) -> None:
+        """Adds to the pending points (negative: takes away)."""
+        self.pending += points
         self.is_changed = True
 
     def add(self, lot: Lot) -> None:

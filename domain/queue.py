@@ -57,6 +57,7 @@ from domain.loading import (
     resolve_members,
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
+from domain.pending import BudgetsMissing, load_pending, reserved_budgets
 from domain.periods import Clock
 from domain.sweeping import load_last_members
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
@@ -229,15 +230,18 @@ class PostingQueue:
     ) -> list[Outcome]:
         """Runs a batch until it is committed; what fails for its own sake refuses alone."""
         sent_before: set[int] = set()
+        budget_ids: set[int] = set()
         tries = Counter[_Trouble]()
         while True:
             try:
-                return await self._attempt(commands, sent_before, is_quote=is_quote)
+                return await self._attempt(commands, sent_before, budget_ids, is_quote=is_quote)
             except Exception as error:  # noqa: BLE001 (one command's fault must not refuse the other 499)
                 trouble = _trouble_of(error)
                 tries[trouble] += 1
                 if tries[trouble] >= TRIES_MAX[trouble]:
                     return await self._give_up(commands, request_ids, error, trouble, is_quote=is_quote)
+                if isinstance(error, BudgetsMissing):
+                    budget_ids.update(error.budget_ids)
                 if not isinstance(error, StartOver):
                     await asyncio.sleep(tries[trouble] * PAUSE_MS[trouble] / 1000)
 
@@ -276,6 +280,7 @@ class PostingQueue:
         self,
         commands: Sequence[Command],
         sent_before: set[int],
+        budget_ids: set[int],
         *,
         is_quote: bool,
     ) -> list[Outcome]:
@@ -287,6 +292,7 @@ class PostingQueue:
         try:
             async with self._database.batch() as connection:
                 known = await self._before_locks(connection, configuration, commands, expected, is_quote=is_quote)
+                known.budget_ids |= budget_ids
                 async with connection.transaction():
                     clock = await self._lock_periods(connection, configuration, commands, expected, is_quote=is_quote)
                     batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
@@ -342,12 +348,13 @@ class PostingQueue:
             originals = await load_commands(
                 connection, asked.original_ids, asked.original_keys, originals=asked.original_references
             )
+        budget_ids = await reserved_budgets(connection, commands, originals)
         posting_into = {min(expected)} if not self._is_history else expected
         if not is_quote and not posting_into <= self._known_periods:
             spans = [configuration.programme.calendar.span(period_id) for period_id in posting_into]
             await ensure_periods(connection, spans)
             self._known_periods |= posting_into
-        return Known(self._secret, asked, identifiers, members, originals)
+        return Known(self._secret, asked, identifiers, members, originals, budget_ids)
 
     async def _lock_periods(
         self,
@@ -379,8 +386,8 @@ class PostingQueue:
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
         windows = budget_windows(batch, commands)
-        if windows:
-            batch.budgets = await self._lock_budgets(connection, windows)
+        if windows or known.budget_ids:
+            batch.budgets = await self._lock_budgets(connection, batch.configuration, windows, known.budget_ids)
         if known.account_ids:
             batch.accounts = await lock_accounts(connection, known.account_ids)
         if batch.members:
@@ -402,6 +409,7 @@ class PostingQueue:
         accounts = accounts_with_lots(batch, commands, needed)
         if accounts:
             await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})
+        await load_pending(connection, batch, commands, needed, original_ids)
 
     async def _claim(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> None:
         claims: dict[tuple[str, str], tuple[int, int]] = {}
@@ -423,13 +431,17 @@ class PostingQueue:
             batch.claims = claims
 
     async def _lock_budgets(
-        self, connection: BatchConnection, windows: dict[tuple[int, int], BudgetPlan]
+        self,
+        connection: BatchConnection,
+        configuration: Configuration,
+        windows: dict[tuple[int, int], BudgetPlan],
+        budget_ids: set[int],
     ) -> dict[tuple[int, int], Budget]:
         ordered = [(windows[window], window[1]) for window in sorted(windows)]
         missing = [(plan, period_id) for plan, period_id in ordered if (plan.id, period_id) not in self._known_windows]
         if missing:
             await create_budgets(connection, missing, [next(self._ids) for _ in missing])
-        return await lock_budgets(connection, ordered)
+        return await lock_budgets(connection, ordered, budget_ids, configuration.plans_by_id)
 
 
 def _trouble_of(error: Exception) -> _Trouble:

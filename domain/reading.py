@@ -276,7 +276,7 @@ async def lot_uses_of(connection: AsyncConnection, movement_ids: Sequence[int]) 
     return found
 
 
-PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique FROM partner"
+PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique, risk FROM partner"
 PARTNERS_BY_ID_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id = ANY(:ids)")
 PARTNER_BY_CODE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE code = :code")
 PARTNERS_PAGE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id > :after ORDER BY id LIMIT :limit")

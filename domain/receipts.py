@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from domain.batch import Batch, Original
+from domain.batch import Batch, Original, StoredAward
 from domain.commands import AwardResult, BalanceView, Posted
 
 
@@ -14,6 +14,27 @@ def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> Balanc
     )
 
 
+def award_results(batch: Batch, purchase: Original) -> tuple[AwardResult, ...]:
+    """The awards of a purchase, in stored order; what they wait for is as of now."""
+    rules = batch.configuration.rules_by_id
+    return tuple(
+        AwardResult(
+            None if award.rule_id is None else rules[award.rule_id].code,
+            award.funder_id,
+            award.requested,
+            award.granted,
+            *_waits_for(award),
+        )
+        for award in purchase.awards
+    )
+
+
+def _waits_for(award: StoredAward) -> tuple[datetime | None, bool]:
+    if award.pending is None or not award.pending.open_points:
+        return None, False
+    return award.pending.release_at, award.pending.waits_for_payment
+
+
 def replayed(batch: Batch, earlier: Original, *, draws_on_budget: bool) -> Posted:
     """The first posting of a key again, with today's balances (DESIGN.md section 4, ``command``).
 
@@ -22,21 +43,11 @@ def replayed(batch: Batch, earlier: Original, *, draws_on_budget: bool) -> Poste
     first posting that it is, to the first that asks.
     """
     row = earlier.command
-    rules = batch.configuration.rules_by_id
-    awards = tuple(
-        AwardResult(
-            None if award.rule_id is None else rules[award.rule_id].code,
-            award.funder_id,
-            award.requested,
-            award.granted,
-        )
-        for award in earlier.awards
-    )
     budget = batch.budget(row.partner_id, batch.clock.booking(row.occurred_at)) if draws_on_budget else None
     return Posted(
         command=row,
         points=abs(row.moved_points),
-        awards=awards,
+        awards=award_results(batch, earlier),
         declined_points=row.declined_points,
         shortfall_points=earlier.shortfall_points,
         balance=balance_view(batch, row.account_id, row.occurred_at),

@@ -5,13 +5,15 @@ from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
-from domain.batch import Batch, Booking, Budget, CommandInput, Original, StartOver, StoredAward, TransactionRow
+from domain.batch import Batch, Booking, Budget, CommandInput, Original, StoredAward, TransactionRow
 from domain.burning import check_points, expire_lot, lot_use
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
+from domain.confirming import cancel
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, ClawBack, Lot, allocate, burn_order
+from domain.originals import original_of
 from domain.receipts import balance_view, replayed
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
@@ -35,7 +37,7 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
     """Accepts a reversal of one of the caller's own purchases or burns. Raises Refused and changes nothing."""
     batch.check_key(command.key)
     earlier = batch.by_key.get((command.partner_id, command.key))
-    original = _original(batch, command, earlier)
+    original = original_of(batch, command.partner_id, command.original, earlier)
     ask = _ask(batch, command)
     print_ = fingerprint(
         kind=CommandKind.REVERSAL,
@@ -57,28 +59,6 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
     if original.command.kind == CommandKind.EARN:
         return _reverse_earn(batch, command, original, ask, print_)
     return _reverse_burn(batch, command, original, ask, print_)
-
-
-def _original(batch: Batch, command: Reverse, earlier: Original | None) -> Original:
-    ref = command.original
-    if ref.given != 1:
-        message = "name the original by exactly one of transactionId, originalKey, or reference with kind"
-        raise Refused(RefusalCode.INPUT_INVALID, message, "transactionId")
-    store_id = batch.store_id(command.partner_id, ref.store)
-    found = batch.originals(command.partner_id, ref, store_id)
-    if earlier is not None:
-        # A replay means the command it meant the first time, even where its reference has become ambiguous since.
-        found = [o for o in found if o.command.id == earlier.command.reverses_id] or found
-    if not found:
-        message = "this partner has no purchase or burn with that id, key or reference"
-        raise Refused(RefusalCode.TRANSACTION_NOT_FOUND, message)
-    if len(found) > 1:
-        message = "the reference fits several transactions: name the kind and the store, or use the key or the id"
-        raise Refused(RefusalCode.AMBIGUOUS_REFERENCE, message, "reference")
-    if not found[0].has_details or found[0].command.account_id not in batch.accounts:
-        # Another process committed it after this batch chose its locks: without them its returns may change.
-        raise StartOver
-    return found[0]
 
 
 def _ask(batch: Batch, command: Reverse) -> Ask:
@@ -166,6 +146,9 @@ class _EarnReversal:
         return before - after
 
     def _write_award(self, award: StoredAward, points: int) -> int:
+        if award.pending is not None and award.pending.confirmed is None:
+            cancel(self.batch, self.row, award.pending, points)
+            return points
         parts = self._allocate(award, points)
         own = next((lot for lot in self.account.lots if lot.id == award.lot_id), None)
         if not parts or parts[0][0] is not own:
@@ -193,6 +176,9 @@ class _EarnReversal:
         credit_micro = points * terms.gross_price_micro
         transaction_id = next(self.batch.new_ids)
         purchase = self.original.command
+        # The movement that carried the money: of an award that was pending, its confirmation.
+        confirmed = None if award.pending is None else award.pending.confirmed
+        charged_id, charged_in = confirmed or (award.transaction_id, purchase.period_id)
         self.batch.new_transactions.append(
             TransactionRow(
                 account_id=self.account.id,
@@ -218,8 +204,8 @@ class _EarnReversal:
                 terms_id=award.terms_id,
                 rule_id=award.rule_id,
                 lot_id=None if lot is None else lot.id,
-                reverses_id=award.transaction_id,
-                reverses_period_id=purchase.period_id,
+                reverses_id=charged_id,
+                reverses_period_id=charged_in,
                 occurred_at=self.row.occurred_at,
                 recorded_at=self.row.recorded_at,
             )

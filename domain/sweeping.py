@@ -13,6 +13,7 @@ from sqlalchemy import text
 from domain.batch import Batch
 from domain.burning import expire_past_lots
 from domain.commands import Sweep, Swept
+from domain.confirming import confirm_due
 from domain.database import BatchConnection, Database
 from domain.values import OPERATOR_ID
 
@@ -33,11 +34,20 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
         return Swept(command.account_id)  # nobody ever did anything with it
     now = batch.clock.recorded_at
     cause = _SweepCause(member_id, now, batch.clock.booking(now).period_id)
+    due = [award.open_points for award in account.awards if award.is_due(now)]
+    confirm_due(batch, account, cause.period_id, now)
+    # After it, so that what is confirmed too late to be of use expires with the rest.
     past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(now)]
     expire_past_lots(batch, account, cause, now)
     # What was known of the next expiry is a lower bound: where it was too early, nothing is booked and it is put right.
     account.note_next_expiry()
-    return Swept(command.account_id, expired_lots=len(past), expired_points=sum(past))
+    return Swept(
+        command.account_id,
+        expired_lots=len(past),
+        expired_points=sum(past),
+        confirmed_awards=len(due),
+        confirmed_points=sum(due),
+    )
 
 
 LAST_MEMBERS_SQL = text(
@@ -58,7 +68,11 @@ async def load_last_members(connection: BatchConnection, account_ids: Collection
 
 # ---------------------------------------------------------------- finding what is due
 
-DUE_SOURCES = ("SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :now",)
+DUE_SOURCES = (
+    "SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :now",
+    """SELECT release_at AS due_at, account_id FROM pending_award
+        WHERE release_at <= :now AND open_points > 0 AND NOT waits_for_payment""",
+)
 """Where something may be due: each answers (since when, account) and has an index in that order."""
 
 PAGE_SQL = """

@@ -17,6 +17,9 @@ from sqlalchemy import text
 from domain.database import Connection, Database
 from domain.periods import Calendar, PeriodKind, local_date
 
+PAID_FIRST = "PAID_FIRST"
+"""Risk class of a partner whose purchases earn nothing usable before their money came in."""
+
 BASE_RULE_CODE = "base"
 """Code of the earn rule that is decided first and that BASE_ONLY keeps."""
 
@@ -54,7 +57,10 @@ class Programme:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """A merchant of the coalition; ``state`` is ACTIVE or SUSPENDED."""
+    """A merchant of the coalition; ``state`` is ACTIVE or SUSPENDED.
+
+    ``risk`` PAID_FIRST: the points of a purchase wait until the partner says that its money came in.
+    """
 
     id: int
     code: str
@@ -62,6 +68,7 @@ class Partner:
     category: str
     state: str
     reference_unique: bool
+    risk: str = "NORMAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,10 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One version of a partner's contract; prices are per point (SETTLEMENT.md c.1: i, s, r, beta, F)."""
+    """One version of a partner's contract; prices are per point (SETTLEMENT.md c.1: i, s, r, beta, F).
+
+    ``pending_days`` is the return window: points are pending until it is over.
+    """
 
     id: int
     partner_id: int
@@ -87,6 +97,7 @@ class Terms:
     reimbursement_micro: int
     breakage_share_ppm: int
     fixed_fee_micro: int
+    pending_days: int = 0
 
     @property
     def gross_price_micro(self) -> int:
@@ -210,11 +221,11 @@ PROGRAMME_SQL = text(
     " grace_days, max_backdate_days, member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back,"
     " version FROM programme"
 )
-PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique FROM partner ORDER BY id")
+PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique, risk FROM partner ORDER BY id")
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")
 TERMS_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), issue_price_micro, service_fee_micro, reimbursement_micro,"
-    " breakage_share_ppm, fixed_fee_micro FROM terms ORDER BY partner_id, lower(valid)"
+    " breakage_share_ppm, fixed_fee_micro, pending_days FROM terms ORDER BY partner_id, lower(valid)"
 )
 BUDGET_PLAN_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit,"

@@ -15,7 +15,7 @@ from domain.commands import CommandRow, MovementKind
 from domain.database import BatchConnection, Connection, int_array
 from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
-from domain.lots import Account, Lot
+from domain.lots import Account, Lot, PendingAward
 from domain.positions import Contribution, MovementSums, contributions
 
 
@@ -41,6 +41,11 @@ LOT_COLUMNS = (
     "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
     "granted", "remaining", "earned_at", "expires_at", "grace_until", "parent_id",
 )  # fmt: skip
+PENDING_AWARD_COLUMNS = (
+    "account_id", "id", "transaction_id", "command_id", "member_id", "partner_id", "issuer_id", "funder_id",
+    "terms_id", "rule_id", "budget_id", "granted", "open_points", "reserved_micro", "release_at",
+    "waits_for_payment", "earned_at",
+)  # fmt: skip
 MEMBER_COLUMNS = ("id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes")
 ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at")
 
@@ -48,6 +53,7 @@ INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idemp
 INSERT_TRANSACTIONS_SQL = _insert_sql("transaction", HASHED_TRANSACTION_COLUMNS, "id", hashed=True)
 INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id")
 INSERT_LOT_USES_SQL = _insert_sql("lot_use", LotUseRow._fields, "account_id, id")
+INSERT_AWARDS_SQL = _insert_sql("pending_award", PENDING_AWARD_COLUMNS, "account_id, id")
 INSERT_MEMBERS_SQL = _insert_sql("member", MEMBER_COLUMNS, "id")
 INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
 
@@ -61,11 +67,24 @@ UPDATE_LOTS_SQL = text(
 )
 UPDATE_ACCOUNTS_SQL = text(
     """
-    UPDATE account SET available = new.available, next_expires_at = new.next_expires_at
+    UPDATE account
+       SET available = new.available, pending = new.pending, held = new.held, next_expires_at = new.next_expires_at
       FROM unnest(CAST(CAST(:id AS text) AS bigint[]), CAST(CAST(:available AS text) AS bigint[]),
+                  CAST(CAST(:pending AS text) AS bigint[]), CAST(CAST(:held AS text) AS bigint[]),
                   CAST(:next_expires_at AS timestamptz[]))
-        AS new (id, available, next_expires_at)
+        AS new (id, available, pending, held, next_expires_at)
      WHERE account.id = new.id
+    """
+)
+UPDATE_AWARDS_SQL = text(
+    """
+    UPDATE pending_award
+       SET open_points = new.open_points, reserved_micro = new.reserved_micro,
+           waits_for_payment = new.waits_for_payment
+      FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:open AS bigint[]),
+                  CAST(:reserved AS bigint[]), CAST(:waits AS boolean[]))
+        AS new (account_id, id, open_points, reserved_micro, waits_for_payment)
+     WHERE pending_award.account_id = new.account_id AND pending_award.id = new.id
     """
 )
 UPDATE_BUDGETS_SQL = text(
@@ -116,6 +135,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _write_members(connection, batch)
     await write_ahead(connection, batch)
     await _update_lots(connection, batch.accounts.values())
+    await _update_awards(connection, batch.accounts.values())
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
     await add_positions(connection, batch.position_changes)
@@ -132,15 +152,21 @@ async def write_ahead(connection: BatchConnection, batch: Batch) -> None:
     transactions, batch.new_transactions = sorted(batch.new_transactions, key=attrgetter("id")), []
     lots, batch.new_lots = batch.new_lots, []
     lot_uses, batch.new_lot_uses = batch.new_lot_uses, []
+    awards, batch.new_awards = batch.new_awards, []
     lot_rows = [_lot_values(lot) for lot in lots]
+    award_rows = [_award_values(award) for award in awards]
     for lot in lots:
         lot.is_new = lot.is_changed = False
+    for award in awards:
+        award.is_new = award.is_changed = False
     if commands:
         await _insert(connection, INSERT_COMMANDS_SQL, [_command_values(*new) for new in commands])
     hashes = await _write_transactions(connection, transactions)
     batch.position_changes += _position_changes(transactions, hashes)
     if lot_rows:
         await _insert(connection, INSERT_LOTS_SQL, lot_rows)
+    if award_rows:
+        await _insert(connection, INSERT_AWARDS_SQL, award_rows)
     if lot_uses:
         await _insert(connection, INSERT_LOT_USES_SQL, lot_uses)
 
@@ -192,6 +218,14 @@ def _lot_values(lot: Lot) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def _award_values(award: PendingAward) -> tuple[object, ...]:
+    return (
+        award.account_id, award.id, award.transaction_id, award.command_id, award.member_id, award.partner_id,
+        award.issuer_id, award.funder_id, award.terms_id, award.rule_id, award.budget_id, award.granted,
+        award.open_points, award.reserved_micro, award.release_at, award.waits_for_payment, award.earned_at,
+    )  # fmt: skip
+
+
 async def _settle_claims(connection: BatchConnection, batch: Batch) -> None:
     # Claims were made for the first enrolment that named an identifier; if that one was refused, another may have it.
     owners: dict[tuple[str, str], NewMember] = {
@@ -238,12 +272,27 @@ async def _update_lots(connection: BatchConnection, accounts: Iterable[Account])
         await _expect(connection, UPDATE_LOTS_SQL, parameters, len(lots))
 
 
+async def _update_awards(connection: BatchConnection, accounts: Iterable[Account]) -> None:
+    awards = [award for account in accounts for award in account.awards if award.is_changed and not award.is_new]
+    if awards:
+        parameters: dict[str, list[object]] = {
+            "accounts": [award.account_id for award in awards],
+            "ids": [award.id for award in awards],
+            "open": [award.open_points for award in awards],
+            "reserved": [award.reserved_micro for award in awards],
+            "waits": [award.waits_for_payment for award in awards],
+        }
+        await _expect(connection, UPDATE_AWARDS_SQL, parameters, len(awards))
+
+
 async def _update_accounts(connection: BatchConnection, accounts: Iterable[Account]) -> None:
     changed = [account for account in accounts if account.is_changed and not account.is_new]
     if changed:
         parameters = {
             "id": int_array([account.id for account in changed]),
             "available": int_array([account.available for account in changed]),
+            "pending": int_array([account.pending for account in changed]),
+            "held": int_array([account.held for account in changed]),
             "next_expires_at": [account.next_expires_at for account in changed],
         }
         await _expect(connection, UPDATE_ACCOUNTS_SQL, parameters, len(changed))

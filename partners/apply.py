@@ -46,14 +46,15 @@ RAISE_VERSION_SQL = text("UPDATE programme SET version = version + 1 RETURNING v
 
 INSERT_PARTNER_SQL = text(
     """
-    INSERT INTO partner (code, name, category, state, reference_unique)
-    VALUES (:code, :name, :category, :state, :reference_unique)
+    INSERT INTO partner (code, name, category, state, reference_unique, risk)
+    VALUES (:code, :name, :category, :state, :reference_unique, :risk)
     """
 )
 UPDATE_PARTNER_SQL = text(
     """
     UPDATE partner
-       SET name = :name, category = :category, state = :state, reference_unique = :reference_unique
+       SET name = :name, category = :category, state = :state, reference_unique = :reference_unique,
+           risk = :risk
      WHERE id = :id
     """
 )
@@ -65,9 +66,9 @@ UPDATE_STORE_SQL = text("UPDATE store SET name = :name WHERE id = :id")
 INSERT_TERMS_SQL = text(
     """
     INSERT INTO terms (partner_id, valid, issue_price_micro, service_fee_micro, reimbursement_micro,
-                       breakage_share_ppm, fixed_fee_micro)
+                       breakage_share_ppm, fixed_fee_micro, pending_days)
     VALUES (:partner_id, daterange(:starts, :ends), :issue_price_micro, :service_fee_micro,
-            :reimbursement_micro, :breakage_share_ppm, :fixed_fee_micro)
+            :reimbursement_micro, :breakage_share_ppm, :fixed_fee_micro, :pending_days)
     """
 )
 UPDATE_TERMS_SQL = text(
@@ -75,7 +76,8 @@ UPDATE_TERMS_SQL = text(
     UPDATE terms
        SET valid = daterange(:starts, :ends), issue_price_micro = :issue_price_micro,
            service_fee_micro = :service_fee_micro, reimbursement_micro = :reimbursement_micro,
-           breakage_share_ppm = :breakage_share_ppm, fixed_fee_micro = :fixed_fee_micro
+           breakage_share_ppm = :breakage_share_ppm, fixed_fee_micro = :fixed_fee_micro,
+           pending_days = :pending_days
      WHERE id = :id
     """
 )

@@ -24,6 +24,7 @@ from domain.awards import OnLimit
 from domain.errors import ConfigurationError
 from domain.lots import ClawBack
 from domain.periods import Calendar, PeriodKind
+from domain.terms import PAID_FIRST
 from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.toml_section import Section
 
@@ -32,6 +33,7 @@ RATE_MAX_MICRO = 10**6 * MICRO_PER_UNIT
 MONEY_MAX_MICRO = AMOUNT_MAX_UNITS * MICRO_PER_UNIT
 
 STATES = ("ACTIVE", "SUSPENDED")
+RISKS = ("NORMAL", PAID_FIRST)
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
 FUNDING = ("POSTPAID", "PREPAID")
 
@@ -39,6 +41,7 @@ NO_REGION = "ZZ"
 """Region of a programme whose time zone belongs to no country: phone numbers then need their country code."""
 
 CURRENCY_DIGITS_MAX = 4
+PENDING_DAYS_MAX = 3660
 CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CODE_HINT = "1 to 64 letters, digits, dots, dashes or underscores"
 
@@ -82,6 +85,7 @@ class TermsSection:
     reimbursement_micro: int
     breakage_share_ppm: int
     fixed_fee_micro: int
+    pending_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class PartnerSection:
     terms: tuple[TermsSection, ...]
     budgets: tuple[BudgetSection, ...]
     earn_rules: tuple[EarnRuleSection, ...]
+    risk: str = "NORMAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +228,7 @@ def _partner(
     code = table.get("code")
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
-        "code", "name", "category", "state", "reference_unique", "stores", "terms", "budget", "earn_rule",
+        "code", "name", "category", "state", "reference_unique", "risk", "stores", "terms", "budget", "earn_rule",
     )  # fmt: skip
     section = Section(table, where, known, problems)
     if code == OPERATOR_CODE:
@@ -234,6 +239,7 @@ def _partner(
         category=section.text("category", default="other"),
         state=section.choice("state", STATES, default="ACTIVE"),
         reference_unique=section.flag("reference_unique", default=True),
+        risk=section.choice("risk", RISKS, default="NORMAL"),
         stores=_stores(section),
         terms=_all_terms(section, digits),
         budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
@@ -266,7 +272,9 @@ def _version_sections(partner: Section, key: str, name: str, known: Sequence[str
 
 
 def _all_terms(partner: Section, currency_digits: int) -> tuple[TermsSection, ...]:
-    known = ("from", "to", "issue_price", "service_fee", "reimbursement", "breakage_share", "fixed_fee")
+    known = (
+        "from", "to", "issue_price", "service_fee", "reimbursement", "breakage_share", "fixed_fee", "pending_days",
+    )  # fmt: skip
     versions = []
     for section in _version_sections(partner, "terms", "terms", known):
         terms = TermsSection(
@@ -277,6 +285,7 @@ def _all_terms(partner: Section, currency_digits: int) -> tuple[TermsSection, ..
             reimbursement_micro=section.micro("reimbursement", PRICE_MAX_MICRO),
             breakage_share_ppm=section.micro("breakage_share", MICRO_PER_UNIT, default=0),
             fixed_fee_micro=section.micro("fixed_fee", MONEY_MAX_MICRO, digits=currency_digits, default=0),
+            pending_days=section.whole("pending_days", 0, PENDING_DAYS_MAX, default=0),
         )
         versions.append((section, terms))
     return _in_order(versions)

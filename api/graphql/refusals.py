@@ -39,6 +39,7 @@ described_enum(
         "PERIOD_NOT_FOUND": "There is no such settlement period.",
         "TRANSFER_NOT_ALLOWED": "The programme does not let partners move points between members. Ask the operator.",
         "LIMIT_EXCEEDED": "More points than a limit of the programme lets through. message names the limit.",
+        "NOTHING_PENDING": "No points of the purchase wait for a payment: they are usable, or were returned.",
     },
 )
 

@@ -12,6 +12,8 @@ from partners.coalition_file import parse_coalition
 from tests.factories import (
     COALITION_TOML,
     a_burn,
+    a_purchase,
+    an_enrolment,
     apply_toml,
     fixed_clock,
     open_till,
@@ -121,7 +123,7 @@ async def test_every_kind_of_change_is_written_and_told(database: Database) -> N
         "change terms of grocer from 2017-01-01: to 2017-03-31 → 2017-04-30",
         (
             "create terms of grocer from 2017-05-01: to open, issue_price 0.010200, service_fee 0.001000,"
-            " reimbursement 0.009000, breakage_share 0.5, fixed_fee 50"
+            " reimbursement 0.009000, breakage_share 0.5, fixed_fee 50, pending_days 0"
         ),
         "delete terms of grocer from 2017-04-01: it is not in the file",
         "change budget of grocer from 2017-01-01: limit 1500 → 1800",
@@ -270,6 +272,46 @@ async def test_an_earn_rule_that_awarded_keeps_its_rate(database: Database) -> N
     assert [(rule.starts, rule.rate_micro) for rule in configuration.earn_rules[1]] == [
         (JANUARY, 1_000_000),
         (date(2017, 3, 16), 2_000_000),
+    ]
+
+
+async def test_a_return_window_and_a_risk_class_are_written_and_told(database: Database) -> None:
+    await apply_toml(database)
+    toml = changed(
+        ('category = "supermarket"', 'category = "supermarket"\nrisk = "PAID_FIRST"'),
+        ('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14'),
+    )
+
+    applied = await apply_coalition(database, parse_coalition(toml), clock=fixed_clock())
+
+    assert applied.plan.lines() == [
+        "change partner grocer: risk NORMAL → PAID_FIRST",
+        "change terms of grocer from 2017-01-01: pending_days 0 → 14",
+        "16 unchanged",
+    ]
+    configuration = await apply_toml(database, toml)
+    assert configuration.partners[1].risk == "PAID_FIRST"
+    assert [terms.pending_days for terms in configuration.terms[1]] == [14, 0]
+
+
+async def test_terms_and_rules_of_pending_points_keep_what_they_said(database: Database) -> None:
+    toml = changed(('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14'))
+    configuration = await apply_toml(database, toml)
+    async with open_till(database) as till:
+        await till.post(an_enrolment(configuration))
+        assert isinstance(await till.post(a_purchase(configuration, "sale")), Posted)
+
+    assert await refusal(database, toml.replace("pending_days = 14", "pending_days = 13")) == [
+        "terms of grocer from 2017-01-01 already priced 1 transaction:" + NEW_PRICES
+    ]
+    assert await refusal(database, changed(('points_per_unit = "1"', 'points_per_unit = "2"'), toml=toml)) == [
+        "earn rule base of grocer from 2017-01-01 already awarded 1 transaction:" + NEW_RULE
+    ]
+    assert await refusal(database, changed(('limit = "1500.00"', 'limit = "1.00"'), toml=toml)) == [
+        (
+            "budget of grocer from 2017-01-01: limit 1 is below the 1.1 consumed and reserved in its window 2017-03:"
+            " raise it, or give the new limit a budget with a later `from`"
+        )
     ]
 
 

@@ -288,6 +288,16 @@ points_per_unit = "1.5"
             TERMS + 'fixed_fee = "50.005" must have at most 2 decimals',
         ),
         (
+            'reimbursement = "0.009000"',
+            'reimbursement = "0.009000"\npending_days = 4000',
+            TERMS + "pending_days = 4000 must be a whole number from 0 to 3660, without quotes",
+        ),
+        (
+            'name = "Harvest Market"',
+            'name = "Harvest Market"\nrisk = "HIGH"',
+            'partner "grocer": risk = "HIGH" must be one of NORMAL, PAID_FIRST',
+        ),
+        (
             'from = 2017-01-01\nissue_price = "0.010000"',
             'from = 2017-01-01\nto = 2016-12-31\nissue_price = "0.010000"',
             TERMS + "to lies before from",

@@ -53,10 +53,12 @@ def test_a_first_file_creates_everything() -> None:
         " member_transfers false, transfer_max_points none, transfer_max_points_per_day none,"
         " claw_back own_lot_then_issuer"
     )
-    assert partner == "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true"
+    assert partner == (
+        "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, risk NORMAL"
+    )
     assert terms == (
         "create terms of grocer from 2017-01-01: to open, issue_price 0.010000, service_fee 0.001000,"
-        " reimbursement 0.009000, breakage_share 0, fixed_fee 0"
+        " reimbursement 0.009000, breakage_share 0, fixed_fee 0, pending_days 0"
     )
     assert budget == (
         "create budget of grocer from 2017-01-01: to open, every period, limit 1500, approved_overdraft 0,"
@@ -104,6 +106,7 @@ def test_programs_read_the_same_plan() -> None:
                     "category": {"old": None, "new": "other"},
                     "state": {"old": None, "new": "ACTIVE"},
                     "reference_unique": {"old": None, "new": "true"},
+                    "risk": {"old": None, "new": "NORMAL"},
                 },
             },
         ],

@@ -1,0 +1,31 @@
+"""Which earlier command a caller means: the purchase or burn to be reversed, the purchase that was paid."""
+
+from domain.batch import Batch, Original, StartOver
+from domain.commands import OriginalRef
+from domain.errors import RefusalCode, Refused
+
+
+def original_of(batch: Batch, partner_id: int, ref: OriginalRef, earlier: Original | None) -> Original:
+    """The caller's own command that is meant; ``earlier`` is what the caller's key posted before, if anything.
+
+    Raises Refused (INPUT_INVALID, TRANSACTION_NOT_FOUND, AMBIGUOUS_REFERENCE), or StartOver where the batch did not
+    lock what it found.
+    """
+    if ref.given != 1:
+        message = "name the original by exactly one of transactionId, originalKey, or reference with kind"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "transactionId")
+    store_id = batch.store_id(partner_id, ref.store)
+    found = batch.originals(partner_id, ref, store_id)
+    if earlier is not None:
+        # A replay means the command it meant the first time, even where its reference has become ambiguous since.
+        found = [o for o in found if o.command.id == earlier.command.reverses_id] or found
+    if not found:
+        message = "this partner has no purchase or burn with that id, key or reference"
+        raise Refused(RefusalCode.TRANSACTION_NOT_FOUND, message)
+    if len(found) > 1:
+        message = "the reference fits several transactions: name the kind and the store, or use the key or the id"
+        raise Refused(RefusalCode.AMBIGUOUS_REFERENCE, message, "reference")
+    if not found[0].has_details or found[0].command.account_id not in batch.accounts:
+        # Another process committed it after this batch chose its locks: without them its returns may change.
+        raise StartOver
+    return found[0]
