@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
-from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, MemberRef, Reverse, Sweep, Transfer
+from domain.commands import (
+    Adjust,
+    Burn,
+    Command,
+    ConfirmPayment,
+    Earn,
+    Enroll,
+    MemberRef,
+    Reverse,
+    Sweep,
+    Transfer,
+)
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
@@ -53,6 +64,9 @@ class Asked:
             elif isinstance(command, Transfer):
                 asked._add_member(command.source)
                 asked._add_member(command.target)
+            elif isinstance(command, Adjust):
+                asked._add_member(command.member)
+                asked.original_keys.add((command.partner_id, command.key))
             else:
                 asked._add_member(command.member)
                 if is_reference(command.reference):
@@ -127,8 +141,8 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     horizon = batch.clock.expiry_instant(max([c.occurred_at or batch.clock.recorded_at for c in commands]))
     wanted = {original.command.account_id for original in originals}
     for command in commands:
-        if isinstance(command, Burn | Transfer):
-            member = member_of(batch, command.member if isinstance(command, Burn) else command.source)
+        if isinstance(command, Burn | Transfer | Adjust):
+            member = member_of(batch, command.source if isinstance(command, Transfer) else command.member)
             wanted.update(() if member is None else (member.account_id,))
         elif isinstance(command, Sweep):
             wanted.add(command.account_id)

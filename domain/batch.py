@@ -17,6 +17,7 @@ from domain.lots import Account, Lot, PendingAward
 from domain.members import is_clean_text
 from domain.periods import local_date
 from domain.positions import Contribution
+from domain.proposals import Decision, Proposal
 from domain.terms import BudgetPlan, Configuration, Partner, Terms
 from domain.values import NO_STORE_ID
 
@@ -324,6 +325,12 @@ class Batch:
     new_awards: list[PendingAward] = field(default_factory=list)
     written_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
     """What was written ahead of the batch's end is here, and no longer among the new."""
+
+    proposals: dict[int, Proposal] = field(default_factory=dict)
+    """Locked proposals of the batch's adjustments, as they stand after what was decided so far."""
+
+    decisions: list[tuple[int, Decision]] = field(default_factory=list)
+    """Those that were approved here, by the proposal's id."""
 
     position_changes: list[tuple[int, Contribution]] = field(default_factory=list)
     """Of what is written: (period, contribution)."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from domain.errors import RETRYABLE, RefusalCode
+from domain.proposals import Decision
 from domain.values import OPERATOR_ID
 
 
@@ -195,7 +196,18 @@ class Transfer(NamedTuple):
     reason: str | None = None
 
 
-Command = Enroll | Earn | Burn | Reverse | ConfirmPayment | Sweep | Transfer
+class Adjust(NamedTuple):
+    """Points that the operator gives or takes, in its own name: the approval of a proposal, which says how many."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    occurred_at: datetime
+    proposal_id: int
+    decision: Decision
+
+
+Command = Enroll | Earn | Burn | Reverse | ConfirmPayment | Sweep | Transfer | Adjust
 
 
 class Refusal(NamedTuple):

@@ -4,10 +4,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from domain.adjusting import decide_adjust
 from domain.asked import member_of
 from domain.batch import Batch
 from domain.burning import decide_burn
-from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, Outcome, Refusal, Reverse, Sweep, Transfer
+from domain.commands import (
+    Adjust,
+    Burn,
+    Command,
+    ConfirmPayment,
+    Earn,
+    Enroll,
+    Outcome,
+    Refusal,
+    Reverse,
+    Sweep,
+    Transfer,
+)
 from domain.database import BatchConnection
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
@@ -49,6 +62,7 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
     Enroll: decide_enroll,
     Earn: lambda batch, command: decide_earn(batch, command, member_of(batch, command.member)),
     Burn: lambda batch, command: decide_burn(batch, command, member_of(batch, command.member)),
+    Adjust: lambda batch, command: decide_adjust(batch, command, member_of(batch, command.member)),
     Reverse: decide_reverse,
     ConfirmPayment: decide_payment,
     Sweep: decide_sweep,

@@ -47,6 +47,10 @@ class RefusalCode(StrEnum):
     TRANSFER_NOT_ALLOWED = "TRANSFER_NOT_ALLOWED"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     NOTHING_PENDING = "NOTHING_PENDING"
+    FOUR_EYES = "FOUR_EYES"
+    PROPOSAL_NOT_FOUND = "PROPOSAL_NOT_FOUND"
+    PROPOSAL_DECIDED = "PROPOSAL_DECIDED"
+    STATEMENT_NOT_FOUND = "STATEMENT_NOT_FOUND"
 
 
 RETRYABLE = frozenset({RefusalCode.OVERLOADED, RefusalCode.INTERNAL_ERROR, RefusalCode.AUDIT_FAILED})
@@ -85,6 +89,9 @@ CONSTRAINT_CODES = {
     "budget_not_exceeded": RefusalCode.BUDGET_EXHAUSTED,
     "command_reference_unique": RefusalCode.DUPLICATE_REFERENCE,
     "command_key_unique": RefusalCode.IDEMPOTENCY_CONFLICT,
+    "proposal_decision_key_unique": RefusalCode.IDEMPOTENCY_CONFLICT,
+    "proposal_four_eyes": RefusalCode.FOUR_EYES,
+    "proposal_life": RefusalCode.PROPOSAL_DECIDED,
     "member_identifier_pkey": RefusalCode.IDENTIFIER_CONFLICT,
 }
 """What a database constraint means to a caller. Code checks first, so these are met only through a race or a bug."""

@@ -7,6 +7,7 @@ statements of its own.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -46,12 +47,12 @@ class State(NamedTuple):
     present: list[int] | None
 
 
-async def lock_shared(connection: BatchConnection, periods: Iterable[int]) -> None:
+async def lock_shared(connection: Connection, periods: Iterable[int]) -> None:
     """Step 1: shares the configuration and these periods with other batches; apply and closing take them alone."""
     await connection.execute(LOCKS_SQL, {"periods": sorted(periods)})
 
 
-async def load_state(connection: BatchConnection, periods: Iterable[int]) -> State:
+async def load_state(connection: Connection, periods: Iterable[int]) -> State:
     """Step 2: a new statement, so that it sees what was committed while the locks were waited for."""
     return State(*(await connection.execute(STATE_SQL, {"periods": sorted(periods)})).one())
 
@@ -310,21 +311,25 @@ CREATE_BUDGETS_SQL = text(
     ON CONFLICT (plan_id, period_id) DO NOTHING
     """
 )
+LIVE_OVERDRAFT_SQL = """
+    b.overdraft_micro - coalesce((SELECT sum(o.amount_micro) FROM overdraft AS o
+                                   WHERE o.budget_id = b.id AND o.until <= CAST(:now AS timestamptz)), 0)::bigint
+"""
+"""SQL of what a window ``b`` may still be overdrawn by: the row keeps what was approved until some time by now past."""
+
 LOCK_BUDGETS_SQL = text(
-    """
-    SELECT b.id, b.plan_id, b.period_id, b.limit_micro, b.overdraft_micro, b.consumed_micro, b.reserved_micro,
+    f"""
+    SELECT b.id, b.plan_id, b.period_id, b.limit_micro, {LIVE_OVERDRAFT_SQL}, b.consumed_micro, b.reserved_micro,
            b.alerted_at
       FROM budget AS b
      WHERE (b.plan_id, b.period_id) IN (SELECT * FROM unnest(CAST(:plans AS integer[]), CAST(:periods AS integer[])))
         OR b.id = ANY(CAST(:ids AS bigint[]))
      ORDER BY b.id FOR NO KEY UPDATE
-    """
+    """  # noqa: S608 (constants of this module)
 )
 
 
-async def create_budgets(
-    connection: BatchConnection, windows: Sequence[tuple[BudgetPlan, int]], ids: Sequence[int]
-) -> None:
+async def create_budgets(connection: Connection, windows: Sequence[tuple[BudgetPlan, int]], ids: Sequence[int]) -> None:
     """Step 4, only when a window may be missing: creates it as its plan says."""
     await connection.execute(
         CREATE_BUDGETS_SQL,
@@ -344,6 +349,7 @@ async def lock_budgets(
     windows: Sequence[tuple[BudgetPlan, int]],
     ids: Collection[int],
     plans: Mapping[int, BudgetPlan],
+    now: datetime,
 ) -> dict[tuple[int, int], Budget]:
     """Step 4: the windows of this batch, and those with these ids, locked in the order of their ids, as always.
 
@@ -355,6 +361,7 @@ async def lock_budgets(
             "plans": [plan.id for plan, _ in windows],
             "periods": [period_id for _, period_id in windows],
             "ids": list(ids),
+            "now": now,
         },
     )
     return {

@@ -81,7 +81,9 @@ class MovementSums(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What is added to one position. ``points`` counts the line's points without sign; POOL's are the member's."""
+    """What is added to one position. ``points`` counts the line's points without sign; POOL's and
+    those of adjustments are the member's.
+    """
 
     partner_id: int
     kind: LineKind
@@ -118,7 +120,8 @@ def contributions(sums: MovementSums) -> list[Contribution]:
                 sums.party_id,
                 kind,
                 sums.entries,
-                abs(sums.points),
+                # Adjustments have both signs: without sign, a sum of several would not be that of each.
+                sums.points if sums.kind == MovementKind.ADJUST else abs(sums.points),
                 amount_micro,
                 amount_micro if sums.prior else 0,
                 sums.hash_sum,

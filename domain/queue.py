@@ -12,12 +12,14 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from domain.adjusting import load_adjustments
 from domain.asked import Asked, Known, accounts_with_lots, budget_windows
 from domain.batch import (
     Batch,
@@ -383,11 +385,13 @@ class PostingQueue:
     async def _load(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
         """Steps 3 to 6: claims, then locks on budgets and accounts, then, in new statements, what deciding needs."""
         batch.identifiers, batch.members = known.identifiers, known.members
+        batch.proposals = await load_adjustments(connection, commands)
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
         windows = budget_windows(batch, commands)
         if windows or known.budget_ids:
-            batch.budgets = await self._lock_budgets(connection, batch.configuration, windows, known.budget_ids)
+            locked = (batch.configuration, windows, known.budget_ids, batch.clock.recorded_at)
+            batch.budgets = await self._lock_budgets(connection, *locked)
         if known.account_ids:
             batch.accounts = await lock_accounts(connection, known.account_ids)
         if batch.members:
@@ -436,12 +440,13 @@ class PostingQueue:
         configuration: Configuration,
         windows: dict[tuple[int, int], BudgetPlan],
         budget_ids: set[int],
+        now: datetime,
     ) -> dict[tuple[int, int], Budget]:
         ordered = [(windows[window], window[1]) for window in sorted(windows)]
         missing = [(plan, period_id) for plan, period_id in ordered if (plan.id, period_id) not in self._known_windows]
         if missing:
             await create_budgets(connection, missing, [next(self._ids) for _ in missing])
-        return await lock_budgets(connection, ordered, budget_ids, configuration.plans_by_id)
+        return await lock_budgets(connection, ordered, budget_ids, configuration.plans_by_id, now)
 
 
 def _trouble_of(error: Exception) -> _Trouble:

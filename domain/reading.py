@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow
+from domain.loading import LIVE_OVERDRAFT_SQL
 from domain.terms import Partner, Store
 
 NOBODY_ID = -1
@@ -285,15 +286,15 @@ STORES_SQL = text(
     " WHERE id = ANY(:ids) OR partner_id = ANY(:partners) ORDER BY partner_id, code"
 )
 BUDGET_WINDOWS_SQL = text(
-    """
+    f"""
     SELECT plan.partner_id, coalesce(b.limit_micro, plan.limit_micro),
-           coalesce(b.overdraft_micro, plan.overdraft_micro),
+           coalesce({LIVE_OVERDRAFT_SQL}, plan.overdraft_micro),
            coalesce(b.consumed_micro, 0), coalesce(b.reserved_micro, 0), b.alerted_at
       FROM budget_plan AS plan
       LEFT JOIN budget AS b
         ON b.plan_id = plan.id AND b.period_id = CASE WHEN plan.per_period THEN CAST(:period AS integer) ELSE 0 END
      WHERE plan.partner_id = ANY(:ids) AND plan.valid @> CAST(:day AS date)
-    """
+    """  # noqa: S608 (a constant of this application)
 )
 
 
@@ -323,8 +324,8 @@ async def stores_of(
 
 
 async def budget_windows(
-    connection: AsyncConnection, partner_ids: Sequence[int], day: date, period_id: int
+    connection: AsyncConnection, partner_ids: Sequence[int], day: date, period_id: int, now: datetime
 ) -> dict[int, BudgetView]:
     """Per partner, the budget window of that local day and period; one that nothing drew on yet is its plan."""
-    arguments = {"ids": list(partner_ids), "day": day, "period": period_id}
+    arguments = {"ids": list(partner_ids), "day": day, "period": period_id, "now": now}
     return {row[0]: BudgetView(*row) for row in await connection.execute(BUDGET_WINDOWS_SQL, arguments)}

@@ -17,6 +17,7 @@ from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot, PendingAward
 from domain.positions import Contribution, MovementSums, contributions
+from domain.proposing import settle_proposal
 
 
 def _insert_sql(table: str, columns: Iterable[str], order: str, *, hashed: bool = False) -> TextClause:
@@ -139,6 +140,8 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
     await add_positions(connection, batch.position_changes)
+    for proposal_id, decision in batch.decisions:
+        await settle_proposal(connection, proposal_id, decision, batch.clock.recorded_at)
 
 
 async def write_ahead(connection: BatchConnection, batch: Batch) -> None:

@@ -33,7 +33,8 @@ LOCK_WINDOWS_SQL = text(
 WINDOWS_SQL = text(
     """
     SELECT b.id, p.code, lower(o.valid), o.per_period, b.period_id, coalesce(t.state, 'OPEN') = 'OPEN',
-           b.limit_micro, b.overdraft_micro, b.consumed_micro + b.reserved_micro, b.alerted_at
+           b.limit_micro, b.overdraft_micro, b.consumed_micro + b.reserved_micro, b.alerted_at,
+           coalesce((SELECT sum(a.amount_micro) FROM overdraft AS a WHERE a.budget_id = b.id), 0)::bigint
       FROM budget AS b JOIN partner AS p ON p.id = b.partner_id JOIN budget_plan AS o ON o.id = b.plan_id
       LEFT JOIN period AS t ON t.id = b.period_id
      WHERE p.code = ANY(CAST(:codes AS text[]))
@@ -55,7 +56,10 @@ UPDATE_WINDOWS_SQL = text(
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One budget window as it stands; a single one of its plan never closes, and begins with it."""
+    """One budget window as it stands; a single one of its plan never closes, and begins with it.
+
+    ``approved_micro``: overdrafts that were approved for it (``partners.overdrafts``); a new plan leaves them.
+    """
 
     id: int
     partner_code: str
@@ -68,6 +72,7 @@ class Window:
     overdraft_micro: int
     used_micro: int
     alerted_at: datetime | None
+    approved_micro: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def decide_windows(
                 window.id,
                 target.starts,
                 target.limit_micro,
-                target.overdraft_micro,
+                target.overdraft_micro + window.approved_micro,
                 _alerted_at(window, target, now),
             )
             updates.append(update)
@@ -156,8 +161,9 @@ def _target(window: Window, budgets: Sequence[BudgetSection]) -> BudgetSection |
         target = next((one for one in budgets if one.starts <= window.first_day and _lasts(one, window)), None)
         if target is None or not target.per_period:
             return f"its window {window.label} was used: a budget per period must cover {window.first_day}"
-    if target.limit_micro + target.overdraft_micro < window.used_micro:
-        limit, used = plain(target.limit_micro + target.overdraft_micro), plain(window.used_micro)
+    limit_micro = target.limit_micro + target.overdraft_micro + window.approved_micro
+    if limit_micro < window.used_micro:
+        limit, used = plain(limit_micro), plain(window.used_micro)
         return (
             f"limit {limit} is below the {used} consumed and reserved in its window {window.label}:"
             " raise it, or give the new limit a budget with a later `from`"

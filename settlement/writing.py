@@ -69,13 +69,32 @@ async def write_entries(
     if not entries:
         return []
     blocks = [await next_id_block(connection) for _ in range(0, len(entries), ID_BLOCK_SIZE)]
+    return await _insert_entries(connection, period_id, recorded_at, list(chain.from_iterable(blocks)), entries)
+
+
+async def write_entry(
+    connection: AsyncConnection, period_id: int, recorded_at: datetime, entry: PartnerEntry
+) -> tuple[int, int]:
+    """Books one partner entry; answers its id and row hash."""
+    ids = await next_id_block(connection)
+    [(_, _, row_hash)] = await _insert_entries(connection, period_id, recorded_at, ids, [entry])
+    return ids[0], row_hash
+
+
+async def _insert_entries(
+    connection: AsyncConnection,
+    period_id: int,
+    recorded_at: datetime,
+    ids: Sequence[int],
+    entries: Sequence[PartnerEntry],
+) -> list[tuple[int, int, int]]:
     partner_ids, kinds, line_kinds, amounts_micro, terms_ids = zip(*entries, strict=True)
     rows = await connection.execute(
         INSERT_ENTRIES_SQL,
         {
             "period_id": period_id,
             "recorded_at": recorded_at,
-            "ids": list(chain.from_iterable(blocks))[: len(entries)],
+            "ids": list(ids[: len(entries)]),
             "partner_ids": list(partner_ids),
             "kinds": list(kinds),
             "line_kinds": list(line_kinds),

@@ -121,7 +121,9 @@ class Loaders:
             found: dict[tuple[int, date, int], BudgetView] = {}
             # One moment, so one statement; two only when midnight passes while a request runs.
             for day, period_id in dict.fromkeys(key[1:] for key in keys):
-                windows = await reading.budget_windows(connection, [key[0] for key in keys], day, period_id)
+                windows = await reading.budget_windows(
+                    connection, [key[0] for key in keys], day, period_id, self._clock()
+                )
                 found.update({(partner_id, day, period_id): view for partner_id, view in windows.items()})
             return found
 

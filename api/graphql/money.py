@@ -31,7 +31,8 @@ class MoneyInput:
     """An amount as a till sends it; checked when the command is decided."""
 
     amount: Decimal = strawberry.field(
-        description="The amount in whole units of the currency, zero or more, with no more decimals than the currency"
+        description="The amount in whole units of the currency, zero or more where the field says nothing else, with no"
+        " more decimals than the currency"
         " has (else AMOUNT_INVALID)."
     )
     currency: str = strawberry.field(

@@ -40,6 +40,10 @@ described_enum(
         "TRANSFER_NOT_ALLOWED": "The programme does not let partners move points between members. Ask the operator.",
         "LIMIT_EXCEEDED": "More points than a limit of the programme lets through. message names the limit.",
         "NOTHING_PENDING": "No points of the purchase wait for a payment: they are usable, or were returned.",
+        "FOUR_EYES": "Another client than the one that proposed it approves or rejects; only that one withdraws.",
+        "PROPOSAL_NOT_FOUND": "There is no such proposal.",
+        "PROPOSAL_DECIDED": "The proposal was approved, rejected or withdrawn before.",
+        "STATEMENT_NOT_FOUND": "There is no such closed statement, or no such line on it.",
     },
 )
 

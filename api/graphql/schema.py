@@ -10,6 +10,7 @@ from api.graphql import wiring
 from api.graphql.accounts import AccountMutations
 from api.graphql.context import Context, Info
 from api.graphql.fields import guarded_field
+from api.graphql.four_eyes import ProposalMutations, ProposalQueries
 from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
@@ -73,6 +74,7 @@ class Query(
     TillQueries,
     SettlementQueries,
     ReportQueries,
+    ProposalQueries,
 ):
     """The queries."""
 
@@ -81,7 +83,7 @@ class Query(
     description="Everything that can be done. Each field posts on its own and may be null after a fault (see errors);"
     " what the platform refuses is a Refusal. Repeat with the same idempotency key when an answer was lost."
 )
-class Mutation(TillMutations, AccountMutations, SettlementMutations):
+class Mutation(TillMutations, AccountMutations, SettlementMutations, ProposalMutations):
     """The mutations."""
 
 

@@ -23,6 +23,9 @@ READ_TRANSACTIONS = any_of("partner:read", "settlement:read", "audit:read")
 READ_SETTLEMENT = any_of("settlement:read", "settlement:operate", "audit:read")
 READ_COALITION = any_of("settlement:operate", "program:read", "audit:read")
 
+DECIDE_PROPOSALS = any_of("settlement:operate", "points:adjust", "program:write")
+READ_PROPOSALS = (*DECIDE_PROPOSALS, *any_of("audit:read"))
+
 SCOPES: dict[str, Requirement] = {
     "Query.node": any_of(
         "members:read", "members:admin", "partner:read", "program:read", "settlement:read", "audit:read"
@@ -45,6 +48,15 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.reverse": any_of("points:reverse"),
     "Mutation.transferPoints": any_of("points:burn", "members:admin"),
     "Mutation.closePeriod": any_of("settlement:operate"),
+    "Query.proposals": READ_PROPOSALS,
+    "Mutation.proposeAdjustment": any_of("settlement:operate"),
+    "Mutation.proposePointsAdjustment": any_of("points:adjust"),
+    "Mutation.proposeOverdraft": any_of("program:write"),
+    "Mutation.proposeWriteOff": any_of("settlement:operate"),
+    "Mutation.approveProposal": DECIDE_PROPOSALS,
+    "Mutation.rejectProposal": DECIDE_PROPOSALS,
+    "Mutation.withdrawProposal": DECIDE_PROPOSALS,
+    "Proposal.member": READ_MEMBERS,
     "Member.identifiers": READ_MEMBERS,
     "Member.attributes": READ_MEMBERS,
     "Member.acquiredBy": READ_MEMBERS,
@@ -62,6 +74,15 @@ NODE_SCOPES: dict[str, Requirement] = {
     "Transaction": READ_TRANSACTIONS,
 }
 """What ``node`` needs on top, per type that it is asked for."""
+
+
+PROPOSAL_SCOPES: dict[str, Requirement] = {
+    "ADJUSTMENT": any_of("settlement:operate"),
+    "WRITE_OFF": any_of("settlement:operate"),
+    "POINTS": any_of("points:adjust"),
+    "OVERDRAFT": any_of("program:write"),
+}
+"""What deciding a proposal needs on top, per kind."""
 
 
 def satisfies(requirement: Requirement, held: frozenset[str]) -> bool:

@@ -10,6 +10,7 @@ import strawberry
 from api.graphql.context import Context, Info, bad_input, page_size
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.ids import plain_id, plain_key, plain_number
+from api.graphql.line_kinds import StatementLineKind
 from api.graphql.loaders import LinePage
 from api.graphql.money import (
     After,
@@ -49,41 +50,6 @@ described_enum(
         "OPEN": "Commands are booked into it; its figures are drafts.",
         "CLOSING": "It takes no more commands and is being audited; its figures are drafts.",
         "CLOSED": "It never changes again.",
-    },
-)
-
-
-class StatementLineKind(StrEnum):
-    """Kind of a statement line."""
-
-    ISSUE = "ISSUE"
-    SERVICE_FEE = "SERVICE_FEE"
-    REIMBURSEMENT = "REIMBURSEMENT"
-    EARN_REVERSAL = "EARN_REVERSAL"
-    SERVICE_FEE_REFUND = "SERVICE_FEE_REFUND"
-    BURN_REVERSAL = "BURN_REVERSAL"
-    BREAKAGE_SHARE = "BREAKAGE_SHARE"
-    FIXED_FEE = "FIXED_FEE"
-    ADJUSTMENT = "ADJUSTMENT"
-    TAX = "TAX"
-    CARRIED_FORWARD = "CARRIED_FORWARD"
-
-
-described_enum(
-    StatementLineKind,
-    "What a statement line is for.",
-    {
-        "ISSUE": "Points that you awarded, at the issue price: a charge.",
-        "SERVICE_FEE": "The operator's fee for them: a charge.",
-        "REIMBURSEMENT": "Points that members burned with you: a credit.",
-        "EARN_REVERSAL": "Points taken back for returned goods, at the award's issue price: a credit.",
-        "SERVICE_FEE_REFUND": "The service fee of points taken back: a credit.",
-        "BURN_REVERSAL": "Burns that you refunded, at the burn's reimbursement: a charge.",
-        "BREAKAGE_SHARE": "Your share of the value of your points that expired: a credit.",
-        "FIXED_FEE": "The fixed fee of the period: a charge.",
-        "ADJUSTMENT": "A correction by the operator.",
-        "TAX": "Tax on the lines.",
-        "CARRIED_FORWARD": "A balance from earlier periods; shown, and no part of net.",
     },
 )
 

@@ -23,6 +23,7 @@ from api.graphql.money import (
 from api.graphql.partners import Partner, Store, known_partner
 from api.graphql.scalars import Points
 from domain import commands, reading
+from domain.batch import SYSTEM_KEY_PREFIX
 from domain.values import OPERATOR_ID, decimal_from_micro
 
 
@@ -269,7 +270,7 @@ class Transaction(Node):
     @described_field("The key under which it was sent; null for what no partner sent.")
     def idempotency_key(self) -> str | None:
         """The idempotency key, unless the platform made the command."""
-        return None if self.row.kind == commands.CommandKind.EXPIRY else self.row.key
+        return None if self.row.key.startswith(SYSTEM_KEY_PREFIX) else self.row.key
 
     @described_field("The store that it named, if it named one.")
     async def store(self, info: Info) -> Store | None:
