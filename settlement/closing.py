@@ -263,7 +263,7 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
         totals,
         codes,
         pool_before_micro + totals.pool_change_micro,
-        points_before + sum(group.points for group in sums),
+        points_before + sum(group.pool_points for group in sums),
         bytes(before[-1].certificate_sha256) if before else None,
     )
 

@@ -98,7 +98,7 @@ def _figure_problems(period: Row[Any], scan: LedgerScan, digits: int) -> list[st
     positions = positions_of_movements(scan.sums(period.id), entry_lines)
     totals = operator_totals(scan.sums(period.id), entry_lines, settle(positions, digits))
     pool_micro = sum(group.pool_value_micro for group in scan.movements if group.period_id <= period.id)
-    points = sum(group.points for group in scan.movements if group.period_id <= period.id)
+    points = sum(group.pool_points for group in scan.movements if group.period_id <= period.id)
     said = (period.operator_net_minor, period.pool_change_micro, period.margin_micro)
     made = (totals.operator_net_minor, totals.pool_change_micro, totals.margin_micro)
     problems = [

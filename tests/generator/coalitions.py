@@ -30,6 +30,7 @@ def random_coalition(random: Random) -> dict[str, Any]:
             "expiry_months": random.choice((1, 2, 3, 24)),
             "grace_days": random.choice((0, 10, 30)),
             "max_backdate_days": 60,
+            "claw_back": random.choice(("own_lot_then_issuer", "all_lots")),
         },
         "partner": [_partner(random, code, digits) for code in random.sample(CODES, random.randint(2, len(CODES)))],
     }
@@ -64,6 +65,7 @@ def _partner(random: Random, code: str, digits: int) -> dict[str, Any]:
         "code": code,
         "name": code.title(),
         "category": code,
+        "risk": random.choice(("NORMAL", "NORMAL", "PAID_FIRST")),
         "stores": [],
         "terms": [_terms(random, start, digits) for start in starts],
         "budget": [_budget(random, digits)],
@@ -78,6 +80,7 @@ def _terms(random: Random, start: date, digits: int) -> dict[str, Any]:
         "service_fee": random.choice(("0", "0.001", "0.001003", "0.0015")),
         "reimbursement": _price(random),
         "breakage_share": random.choice(("0", "0.25", "0.333333", "0.5", "1")),
+        "pending_days": random.choice((0, 0, 3, 30)),
         "fixed_fee": _money(random.choice((0, 7, 2_000, 5_001)), digits),
     }
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
 
-from domain.commands import Command, Outcome, Posted
+from domain.commands import Command, ConfirmPayment, MemberRef, OriginalRef, Outcome, Posted, Sweep, Transfer
+from domain.values import OPERATOR_ID
 from tests.domain.tills import Till
 from tests.generator.coalitions import DIGITS
 
@@ -29,6 +30,9 @@ class Historian:
             (5, self.burn),
             (3, self.give_back),
             (1, self.late_purchase),
+            (1, self.transfer),
+            (2, self.money_received),
+            (1, self.sweep),
         ]
 
     async def live(self, days: int, events_a_day: int) -> None:
@@ -66,6 +70,27 @@ class Historian:
         whole = self.random.random() < 0.4
         ask = {} if whole else {"amount": self.amount(40)} if is_purchase else {"points": self.random.randint(1, 30)}
         await self.till.queue.post(self.till.reversal(self.key(), original, partner=partner, **ask))
+
+    async def transfer(self) -> None:
+        """Some of a member's points, to another one."""
+        source, target = self.random.sample(CARDS, 2)
+        points = max(1, await self.till.available(source) // self.random.choice((1, 2, 5)))
+        giver, receiver = MemberRef(identifier=("card", source)), MemberRef(identifier=("card", target))
+        now = self.till.clock.now
+        await self.till.queue.post(Transfer(OPERATOR_ID, self.key(), giver, receiver, points, now))
+
+    async def money_received(self) -> None:
+        """For a purchase, perhaps of a partner whose points wait for that."""
+        purchases = [one for one in self.reversible[-40:] if one[2]]
+        if purchases:
+            partner, original, _ = self.random.choice(purchases)
+            by_key, now = OriginalRef(key=original), self.till.clock.now
+            await self.till.queue.post(ConfirmPayment(self.till.id_of(partner), self.key(), by_key, now))
+
+    async def sweep(self) -> None:
+        """Of every account, as the worker does."""
+        accounts = await self.till.rows("SELECT id FROM account ORDER BY id")
+        await self.till.queue.post_many([Sweep(account_id) for (account_id,) in accounts])
 
     # ------------------------------------------------------------ parts
 

@@ -87,10 +87,10 @@ class SecondSettlement:
         if kind in AWARDS:
             self._award(row, period, points)
         elif kind in BURNS:
-            price = self._price(self._priced_by(row), row["partner"], "reimbursement")
+            price = self._price(row, row["partner"], "reimbursement")
             self._line(row, period, row["partner"], {"REIMBURSEMENT": -points * price}, pool)
         elif kind == "BURN_REVERSAL":
-            price = self._price(self._priced_by(self.by_id[row["reverses"]]), row["partner"], "reimbursement")
+            price = self._price(self.by_id[row["reverses"]], row["partner"], "reimbursement")
             self._line(row, period, row["partner"], {"BURN_REVERSAL": -points * price}, pool)
         elif kind == "EARN_REVERSAL":
             self._taken_back(row, period, points, pool)
@@ -100,7 +100,7 @@ class SecondSettlement:
             self.problems.append(f"row {row['id']}: unknown kind {kind}")
 
     def _award(self, row: Row, period: PeriodOf, points: int) -> None:
-        funder, first = row["funder"], self._priced_by(row)
+        funder, first = row["funder"], self._promised_by(row)
         if funder == OPERATOR:
             value = points * self._price(first, row["partner"], "issue_price")
             period.subsidy += value
@@ -112,7 +112,7 @@ class SecondSettlement:
 
     def _taken_back(self, row: Row, period: PeriodOf, points: int, pool: Fraction) -> None:
         original = self.by_id[row["reverses"]]
-        funder, first = original["funder"], self._priced_by(original)
+        funder, first = original["funder"], self._promised_by(original)
         if funder == OPERATOR:
             value = -points * self._price(first, original["partner"], "issue_price")
             period.subsidy -= value
@@ -166,9 +166,23 @@ class SecondSettlement:
 
     # ------------------------------------------------------------ contracts
 
-    def _priced_by(self, row: Row) -> Row:
-        """The row whose time chose the contract: of a purchase or a burn, its own."""
-        return row
+    def _promised_by(self, row: Row) -> Row:
+        """The row whose time chose the award's contract: its own, or that of the pending award that it confirms."""
+        if row["kind"] != "CONFIRM":
+            return row
+        payer = row["partner"] if row["funder"] == OPERATOR else row["funder"]
+        value = -Fraction(row["issue_value"]) / int(row["points"])
+        promised = [
+            one
+            for one in self.rows
+            if (one["kind"], one["account"], one["partner"], one["funder"])
+            == ("EARN_PENDING", row["account"], row["partner"], row["funder"])
+            and self._price(one, payer, "issue_price") == value
+        ]
+        if not promised:
+            self.problems.append(f"row {row['id']}: nothing pending was promised at {value}")
+            return row
+        return promised[0]
 
     def _price(self, row: Row, partner: str, name: str) -> Fraction:
         terms = self._terms(partner, self._day(row["occurred_at"]))
