@@ -27,7 +27,10 @@ from graphql.type import GraphQLField, GraphQLObjectType
 from api.graphql.limits import COST_MAX, DEPTH_MAX, EARN_MANY_MAX, LIST_ITEMS, PAGE_DEFAULT, PAGE_MAX
 from api.graphql.scopes import NODE_SCOPES, SCOPES, Requirement
 
-BATCHES = {"Mutation.earnMany": ("inputs", EARN_MANY_MAX)}
+BATCHES = {
+    "Mutation.earnMany": ("inputs", EARN_MANY_MAX),
+    "Mutation.confirmPaymentMany": ("inputs", EARN_MANY_MAX),
+}
 """Fields that post a list: the argument that holds it and how long it may be."""
 
 

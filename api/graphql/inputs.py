@@ -129,27 +129,19 @@ class ReverseInput:
         return commands.Reverse(
             partner_id=context.viewer_id,
             key=self.idempotency_key,
-            original=self._original(context),
+            original=original_ref(
+                context,
+                self.transaction_id,
+                self.original_key,
+                self.reference,
+                kind=None if self.kind is None else commands.CommandKind(self.kind.value),
+                store=store_ref(self.store_id, self.store_code),
+            ),
             occurred_at=self.occurred_at,
             amount=None if self.amount is None else self.amount.as_amount(),
             lines=basket(self.lines),
             points=self.points,
             reason=self.reason,
-        )
-
-    def _original(self, context: Context) -> commands.OriginalRef:
-        command_id = None
-        if self.transaction_id is not None:
-            numbers = context.services.ids.decode(context.viewer_id, "Transaction", self.transaction_id)
-            command_id = numbers[-1] if numbers else None
-        ways = (self.transaction_id, self.original_key, self.reference)
-        return commands.OriginalRef(
-            command_id=command_id,
-            key=self.original_key,
-            reference=self.reference,
-            kind=None if self.kind is None else commands.CommandKind(self.kind.value),
-            store=store_ref(self.store_id, self.store_code),
-            given=sum(way is not None for way in ways),
         )
 
 
@@ -180,6 +172,24 @@ class EnrollMemberInput:
             store=store_ref(self.store_id, self.store_code),
             attributes=() if self.attributes is None else self.attributes.as_pairs(),
         )
+
+
+def original_ref(
+    context: Context,
+    transaction_id: strawberry.ID | None,
+    original_key: str | None,
+    reference: str | None,
+    *,
+    kind: commands.CommandKind | None,
+    store: commands.StoreRef,
+) -> commands.OriginalRef:
+    """Which earlier command is meant; an id that is none names nothing, and how many ways were given is kept."""
+    command_id = None
+    if transaction_id is not None:
+        numbers = context.services.ids.decode(context.viewer_id, "Transaction", transaction_id)
+        command_id = numbers[-1] if numbers else None
+    given = sum(way is not None for way in (transaction_id, original_key, reference))
+    return commands.OriginalRef(command_id, original_key, reference, kind, store, given)
 
 
 def store_ref(store_id: strawberry.ID | None, store_code: str | None) -> commands.StoreRef:

@@ -21,7 +21,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from domain.commands import Burn, Command, Earn, Enroll, Refusal, Reverse, Transfer
+from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, Refusal, Reverse, Transfer
 from domain.errors import RefusalCode
 from domain.queue import PostingQueue
 
@@ -30,6 +30,8 @@ QUEUED: Mapping[str, tuple[type[Command], str, str]] = MappingProxyType(
         "enrollMember": (Enroll, "input", "EnrollMemberResult"),
         "earn": (Earn, "input", "EarnResult"),
         "earnMany": (Earn, "inputs", "EarnResult"),
+        "confirmPayment": (ConfirmPayment, "input", "ConfirmPaymentResult"),
+        "confirmPaymentMany": (ConfirmPayment, "inputs", "ConfirmPaymentResult"),
         "burn": (Burn, "input", "BurnResult"),
         "reverse": (Reverse, "input", "ReverseResult"),
         "transferPoints": (Transfer, "input", "TransferPointsResult"),

@@ -15,6 +15,7 @@ from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
 from api.graphql.partners import PartnerQueries, partner_by_id
+from api.graphql.pending import PendingMutations
 from api.graphql.reports import ReportQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.scopes import NODE_SCOPES
@@ -83,7 +84,7 @@ class Query(
     description="Everything that can be done. Each field posts on its own and may be null after a fault (see errors);"
     " what the platform refuses is a Refusal. Repeat with the same idempotency key when an answer was lost."
 )
-class Mutation(TillMutations, AccountMutations, SettlementMutations, ProposalMutations):
+class Mutation(TillMutations, PendingMutations, AccountMutations, SettlementMutations, ProposalMutations):
     """The mutations."""
 
 

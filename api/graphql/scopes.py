@@ -44,6 +44,8 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.enrollMember": any_of("members:write"),
     "Mutation.earn": any_of("points:earn"),
     "Mutation.earnMany": any_of("points:earn"),
+    "Mutation.confirmPayment": any_of("points:earn"),
+    "Mutation.confirmPaymentMany": any_of("points:earn"),
     "Mutation.burn": any_of("points:burn"),
     "Mutation.reverse": any_of("points:reverse"),
     "Mutation.transferPoints": any_of("points:burn", "members:admin"),

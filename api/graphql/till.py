@@ -1,5 +1,6 @@
 """The till: enrolling, earning, burning, reversing, and quotes. Everything goes through the posting queue."""
 
+from datetime import datetime
 from typing import Annotated
 
 import strawberry
@@ -47,6 +48,19 @@ class Award:
         """Points after the budget."""
         return Points(self.result.granted_points)
 
+    @described_field(
+        "While points of the award are pending: when the return window of the purchase ends, before which they are not"
+        " usable. Null where they are usable, or were returned."
+    )
+    def pending_until(self) -> datetime | None:
+        """End of the return window."""
+        return self.result.pending_until
+
+    @described_field("Whether its points are pending until confirmPayment says that the money came in.")
+    def waits_for_payment(self) -> bool:
+        """Whether a payment is missing."""
+        return self.result.waits_for_payment
+
 
 def awards_of(posted: commands.Posted) -> list[Award]:
     """The awards of a purchase, base rule first."""
@@ -64,7 +78,9 @@ def budget_after(posted: commands.Posted, context: Context) -> BudgetStatus | No
     return budget_status(context, view) if view is not None and context.may_see(view.partner_id) else None
 
 
-@strawberry.type(description="A purchase was accepted. It may have earned no points: see declinedPoints.")
+@strawberry.type(
+    description="A purchase was accepted. It may have earned no points (see declinedPoints) or pending ones (awards)."
+)
 class EarnReceipt:
     """Answer to a purchase."""
 
@@ -80,7 +96,7 @@ class EarnReceipt:
         """The awards."""
         return awards_of(self.posted)
 
-    @described_field("Points granted in all.")
+    @described_field("Points granted in all, pending ones included.")
     def points(self) -> Points:
         """Granted points."""
         return Points(self.posted.points)

@@ -310,7 +310,7 @@ class Transaction(Node):
         """The period's label."""
         return info.context.programme.calendar.label(self.row.period_id)
 
-    @described_field("The transaction that this one reverses; null unless it is a reversal.")
+    @described_field("The transaction that this one reverses, or whose pending points it confirms; null for others.")
     async def reverses(self, info: Info) -> "Transaction | None":
         """The original of a reversal."""
         if self.row.reverses_id is None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from domain.database import Database
 from tests.api.graphql_shop import EARN, ENROLL, Caller, Shop, open_shop, purchase
+from tests.factories import COALITION_TOML, apply_toml
 
 EARN_MANY = "mutation ($inputs: [EarnInput!]!) { earnMany(inputs: $inputs) { __typename } }"
 BURN = "mutation ($input: BurnInput!) { burn(input: $input) { __typename } }"
@@ -41,6 +42,34 @@ async def warmed(shop: Shop) -> Caller:
     for number in range(30):
         await till.earn(f"more-{number}", amount={"amount": "1.00", "currency": "EUR"})
     return till
+
+
+PAID = "mutation ($input: ConfirmPaymentInput!) { confirmPayment(input: $input) { __typename } }"
+PENDING_COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
+    # The pending award takes the place of the lot.
+    "earn": (EARN, {"input": purchase("k")}, 13),
+    "earnMany of 100": (EARN_MANY, {"inputs": [purchase(f"n{n}") for n in range(100)]}, 13),
+    # One to read the purchase's pending awards, one to write them; no lot of a pending award, and no lot use.
+    "reverse": (REVERSE, {"input": RETURN_INPUT}, 17),
+    # One more at step 0, to know the windows that reserved the money; no window, lot or position changes.
+    "confirmPayment": (PAID, {"input": {"idempotencyKey": "p", "originalKey": "first", **AT}}, 16),
+    "burn": (BURN, {"input": {**BURN_INPUT, "idempotencyKey": "c"}}, 14),
+}
+
+
+async def test_what_is_pending_costs_exactly_its_statements(database: Database) -> None:
+    toml = COALITION_TOML.replace('category = "supermarket"', 'category = "supermarket"\nrisk = "PAID_FIRST"')
+    async with open_shop(database, is_applied=False) as shop:
+        await apply_toml(database, toml.replace('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14'))
+        till = await warmed(shop)
+        await (await shop.caller("fuel")).earn("usable")
+        found, shown = {}, ""
+        for name, (query, variables, _) in PENDING_COUNTS.items():
+            with shop.statements() as seen:
+                await till.run(query, variables)
+            found[name] = len(seen)
+            shown += f"{name}\n" + "".join(f"  {' '.join(statement.split())[:90]}\n" for statement in seen)
+    assert found == {name: count for name, (_, _, count) in PENDING_COUNTS.items()}, shown
 
 
 async def test_every_operation_costs_exactly_its_statements(database: Database) -> None:
