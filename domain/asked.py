@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
+from domain.campaign_awards import campaign_windows
 from domain.commands import (
     Adjust,
     Burn,
@@ -125,14 +126,18 @@ class Known:
         return {original.command.id for original in self.originals}
 
 
-def budget_windows(batch: Batch, commands: Sequence[Command]) -> dict[tuple[int, int], BudgetPlan]:
-    """The budget windows that purchases and returns of this batch draw on or credit."""
+def budget_windows(
+    batch: Batch, commands: Sequence[Command], originals: Sequence[Original]
+) -> dict[tuple[int, int], BudgetPlan]:
+    """The budget windows that purchases and returns of this batch may draw on or credit."""
     bookings = {(c.partner_id, batch.clock.booking(c.occurred_at)) for c in commands if isinstance(c, (Earn, Reverse))}
     windows = {}
     for partner_id, booking in bookings:
         plan = batch.configuration.plan_on(partner_id, booking.day)
         if plan is not None:
             windows[budget_window(plan, booking)] = plan
+    if batch.configuration.campaigns:
+        windows.update(campaign_windows(batch, commands, originals))
     return windows
 
 

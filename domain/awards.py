@@ -1,12 +1,13 @@
 """What a purchase earns, and what stays earned after a return: pure arithmetic (SETTLEMENT.md c.3, c.4)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from domain.errors import RefusalCode, Refused
-from domain.terms import BASE_RULE_CODE, BudgetPlan, EarnRule, Terms
+from domain.terms import BASE_RULE_CODE, BudgetPlan, Campaign, EarnRule, Terms
 from domain.values import MICRO_PER_UNIT, OPERATOR_ID, POINTS_MAX
 
 LineKey = tuple[str | None, str | None]
@@ -67,6 +68,16 @@ def eligible_minor(rule: EarnRule, amount_minor: int, lines: Sequence[RatedLine]
     Exclusions need lines; without lines everything is eligible. Amounts returned without naming lines reduce the
     eligible part in proportion, floored to the minor unit (DESIGN.md, "Decisions inside an award").
     """
+    return rewarded_minor(amount_minor, lines, returned, partial(is_excluded, rule))
+
+
+def rewarded_minor(
+    amount_minor: int,
+    lines: Sequence[RatedLine] | None,
+    returned: Returned,
+    is_left_out: Callable[[LineKey], bool],
+) -> int:
+    """The part of what the member keeps that is in lines which are not left out; all of it where there are no lines."""
     if lines is None and not returned.amount_minor:
         return amount_minor
     named = sum(amount for _, amount in returned.lines.values())
@@ -74,8 +85,8 @@ def eligible_minor(rule: EarnRule, amount_minor: int, lines: Sequence[RatedLine]
     if lines is None:
         eligible = kept_after_lines
     else:
-        bought = sum(line.amount_minor for line in lines if not is_excluded(rule, line.key))
-        eligible = bought - sum(amount for key, (_, amount) in returned.lines.items() if not is_excluded(rule, key))
+        bought = sum(line.amount_minor for line in lines if not is_left_out(line.key))
+        eligible = bought - sum(amount for key, (_, amount) in returned.lines.items() if not is_left_out(key))
     if returned.amount_minor and kept_after_lines:
         eligible = eligible * (kept_after_lines - returned.amount_minor) // kept_after_lines
     return eligible
@@ -94,9 +105,9 @@ def rule_points(rule: EarnRule, eligible: int, currency_digits: int) -> int:
 
 
 class Award(NamedTuple):
-    """Points of one rule as decided: asked for and granted, and who funds them (0: the operator)."""
+    """Points of one rule or campaign as decided: asked for and granted, and who funds them (0: the operator)."""
 
-    rule: EarnRule | None
+    rule: EarnRule | Campaign | None
     requested_points: int
     granted_points: int
     funder_id: int

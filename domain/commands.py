@@ -249,7 +249,7 @@ class CommandRow(NamedTuple):
 
 
 class AwardResult(NamedTuple):
-    """One award of a purchase: points of one rule, granted by one funder (0: the operator).
+    """One award of a purchase: points of one rule or campaign, granted by one funder (0: the operator).
 
     ``pending_until`` is when its return window ends, as long as points of it are pending; None otherwise.
     """
@@ -260,6 +260,7 @@ class AwardResult(NamedTuple):
     granted_points: int
     pending_until: datetime | None = None
     waits_for_payment: bool = False
+    campaign_code: str | None = None
 
 
 class BalanceView(NamedTuple):

@@ -53,9 +53,7 @@ def write_pending_award(
 ) -> StoredAward:
     """An award of a purchase that is not usable yet: budget is reserved, no money moves, no lot is opened."""
     points = award.granted_points
-    by_partner = award.funder_id != OPERATOR_ID
     transaction_id, award_id = next(batch.new_ids), next(batch.new_ids)
-    reserves = budget is not None and by_partner
     pending = PendingAward(
         account_id=row.account_id,
         id=award_id,
@@ -63,14 +61,14 @@ def write_pending_award(
         command_id=row.id,
         member_id=row.member_id,
         partner_id=row.partner_id,
-        issuer_id=row.partner_id,
+        issuer_id=award.funder_id or row.partner_id,
         funder_id=award.funder_id,
         terms_id=terms.id,
         rule_id=None if award.rule is None else award.rule.id,
-        budget_id=budget.id if budget is not None and reserves else None,
+        budget_id=None if budget is None else budget.id,
         granted=points,
         open_points=points,
-        reserved_micro=points * terms.gross_price_micro if reserves else 0,
+        reserved_micro=0 if budget is None else points * terms.charge_price_micro(award.funder_id),
         release_at=waiting.release_at,
         waits_for_payment=waiting.for_payment,
         earned_at=row.occurred_at,
@@ -85,7 +83,7 @@ def write_pending_award(
     account = batch.accounts[row.account_id]
     account.awards.append(pending)
     account.change_pending(points)
-    if budget is not None and reserves:
+    if budget is not None:
         budget.reserve(pending.reserved_micro, batch.clock.recorded_at)
     return StoredAward(
         transaction_id, pending.rule_id, award.requested_points, points, award.funder_id, terms.id,
@@ -136,8 +134,8 @@ def cancel(batch: Batch, row: CommandRow, award: PendingAward, points: int) -> N
     batch.new_transactions.append(
         movement(row, award, MovementKind.CANCEL, next(batch.new_ids), -points, requested_points=points)
     )
-    gross_micro = batch.configuration.terms_by_id[award.terms_id].gross_price_micro
-    freed_micro = points * gross_micro if award.budget_id is not None else 0
+    price_micro = batch.configuration.terms_by_id[award.terms_id].charge_price_micro(award.funder_id)
+    freed_micro = points * price_micro if award.budget_id is not None else 0
     award.close(points, freed_micro)
     batch.accounts[award.account_id].change_pending(-points)
     if freed_micro and award.budget_id is not None:

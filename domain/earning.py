@@ -1,10 +1,12 @@
-"""Deciding about purchases: points by the partner's rules, granted by its budget, kept in lots."""
+"""Deciding about purchases: points by the partner's rules and by campaigns, granted by budgets, kept in lots."""
 
 from domain.awards import NOTHING_RETURNED, Award, RatedLine, decide_awards, eligible_minor, requested_awards
 from domain.baskets import checked_amount, lines_text, rated_lines
 from domain.batch import Batch, Booking, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
+from domain.campaign_awards import Bonus, campaign_bonuses
+from domain.campaigns import Purchase, base_of
 from domain.commands import AwardResult, CommandKind, CommandRow, Earn, MovementKind, Posted
-from domain.confirming import waiting_of, write_pending_award
+from domain.confirming import Waiting, waiting_of, write_pending_award
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
@@ -70,8 +72,14 @@ def _accept(
         None if budget is None else budget.plan,
         0 if budget is None else budget.available_micro,
     ) or [Award(None, 0, 0, command.partner_id)]
-    granted = sum([award.granted_points for award in awards])
-    declined = sum([award.requested_points for award in awards]) - granted
+    campaigns = batch.configuration.campaigns_at(command.partner_id, command.occurred_at)
+    bonuses: list[Bonus] = []
+    if campaigns:
+        purchase = Purchase(base_of(rules), amount_minor, lines, digits)
+        bonuses = campaign_bonuses(batch, command, campaigns, purchase, awards, terms, budget)
+    in_all = awards + [bonus.award for bonus in bonuses] if bonuses else awards
+    granted = sum([award.granted_points for award in in_all])
+    declined = sum([award.requested_points for award in in_all]) - granted
     # By position, here and below: by name, the rows of a purchase cost a fifth of deciding about it.
     points = reverses_id = reason = None  # what only burns and reversals have
     row = CommandRow(
@@ -79,21 +87,19 @@ def _accept(
         command.reference, command.channel, amount_minor, points, reverses_id, reason, declined, command.occurred_at,
         batch.clock.recorded_at, booking.period_id, granted,
     )  # fmt: skip
-    first_rule = awards[0].rule
-    eligible = 0 if first_rule is None else eligible_minor(first_rule, amount_minor, lines, NOTHING_RETURNED)
+    eligible = eligible_minor(rules[0], amount_minor, lines, NOTHING_RETURNED) if rules else 0
     stored = CommandInput(print_, batch.partner(command.partner_id).reference_unique, eligible, lines_text(lines))
     batch.new_commands.append((row, stored))
     original = Original(row, print_, lines)
     waiting = waiting_of(batch, command.partner_id, terms, command.occurred_at)
-    if waiting is None:
-        original.awards = [_write_award(batch, row, award, terms, booking, budget) for award in awards]
-    else:
-        original.awards = [
-            write_pending_award(batch, row, award, terms, budget, waiting)
-            if award.granted_points  # nothing of zero points can wait
-            else _write_award(batch, row, award, terms, booking, budget)
-            for award in awards
-        ]
+    # What the operator takes over draws on no partner's budget.
+    original.awards = [
+        _write_award(batch, row, award, terms, booking, budget if award.funder_id else None, waiting)
+        for award in awards
+    ]
+    original.awards += [
+        _write_award(batch, row, bonus.award, bonus.terms, booking, bonus.budget, waiting) for bonus in bonuses
+    ]
     batch.remember(original)
     results = tuple(
         [
@@ -101,7 +107,7 @@ def _accept(
             for rule, requested_points, granted_points, funder_id in awards
         ]
     )
-    if waiting is not None:
+    if waiting is not None or bonuses:
         results = award_results(batch, original)
     shortfall_points, is_replayed = 0, False
     return Posted(
@@ -112,22 +118,30 @@ def _accept(
 
 
 def _write_award(
-    batch: Batch, row: CommandRow, award: Award, terms: Terms, booking: Booking, budget: Budget | None
+    batch: Batch,
+    row: CommandRow,
+    award: Award,
+    terms: Terms,
+    booking: Booking,
+    budget: Budget | None,
+    waiting: Waiting | None,
 ) -> StoredAward:
-    # An operator-funded award costs its issue value and no fee, and draws on no partner's budget.
+    if waiting is not None and award.granted_points:  # nothing of zero points can wait
+        return write_pending_award(batch, row, award, terms, budget, waiting)
+    # An operator-funded award costs its issue value and no fee; its issuer is the partner where the purchase was.
     by_partner = award.funder_id != OPERATOR_ID
     points = award.granted_points
-    drawn_micro = points * terms.gross_price_micro if by_partner and budget is not None else 0
+    drawn_micro = 0 if budget is None else points * terms.charge_price_micro(award.funder_id)
     transaction_id = next(batch.new_ids)
     lot_id = next(batch.new_ids) if points else None
     rule_id = None if award.rule is None else award.rule.id
-    budget_id = budget.id if by_partner and budget is not None else None
+    budget_id = None if budget is None else budget.id
     pool_value_micro = points * terms.issue_price_micro
     service_fee_micro = -points * terms.service_fee_micro if by_partner else 0
     shortfall_points = reimbursement_micro = breakage_share_micro = 0
     reverses_id = reverses_period_id = None
     party_id = funder_id = award.funder_id
-    issuer_id = row.partner_id
+    issuer_id = funder_id or row.partner_id
     movement = TransactionRow(
         row.account_id, transaction_id, row.id, MovementKind.EARN, booking.period_id, row.partner_id, party_id,
         funder_id, issuer_id, row.store_id, points, award.requested_points, shortfall_points, -pool_value_micro,
@@ -135,7 +149,7 @@ def _write_award(
         terms.id, rule_id, lot_id, reverses_id, reverses_period_id, row.occurred_at, row.recorded_at,
     )  # fmt: skip
     batch.new_transactions.append(movement)
-    if budget is not None and by_partner and points:
+    if budget is not None and points:
         budget.draw(drawn_micro, batch.clock.recorded_at)
     if lot_id is not None:
         programme = batch.configuration.programme

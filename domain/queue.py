@@ -388,7 +388,7 @@ class PostingQueue:
         batch.proposals = await load_adjustments(connection, commands)
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
-        windows = budget_windows(batch, commands)
+        windows = budget_windows(batch, commands, known.originals)
         if windows or known.budget_ids:
             locked = (batch.configuration, windows, known.budget_ids, batch.clock.recorded_at)
             batch.budgets = await self._lock_budgets(connection, *locked)

@@ -16,17 +16,16 @@ def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> Balanc
 
 def award_results(batch: Batch, purchase: Original) -> tuple[AwardResult, ...]:
     """The awards of a purchase, in stored order; what they wait for is as of now."""
-    rules = batch.configuration.rules_by_id
-    return tuple(
-        AwardResult(
-            None if award.rule_id is None else rules[award.rule_id].code,
-            award.funder_id,
-            award.requested,
-            award.granted,
-            *_waits_for(award),
+    results = []
+    for award in purchase.awards:
+        rule_code, campaign_code = batch.configuration.award_codes(award.rule_id)
+        pending_until, for_payment = _waits_for(award)
+        results.append(
+            AwardResult(
+                rule_code, award.funder_id, award.requested, award.granted, pending_until, for_payment, campaign_code
+            )
         )
-        for award in purchase.awards
-    )
+    return tuple(results)
 
 
 def _waits_for(award: StoredAward) -> tuple[datetime | None, bool]:

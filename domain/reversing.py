@@ -1,12 +1,14 @@
 """Deciding about reversals: goods returned after a purchase, or points given back after a burn (SETTLEMENT.md c.3)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
-from domain.batch import Batch, Booking, Budget, CommandInput, Original, StoredAward, TransactionRow
+from domain.batch import Batch, Booking, CommandInput, Original, StoredAward, TransactionRow
 from domain.burning import check_points, expire_lot, lot_use
+from domain.campaign_awards import credited_budget, parts_before_and_after
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
 from domain.confirming import cancel
 from domain.enrolling import key_conflict
@@ -128,11 +130,27 @@ class _EarnReversal:
 
     def write(self) -> tuple[int, int]:
         """Writes the rows; answers (points taken, points that could not be taken)."""
-        back = [(award, self._back(award)) for award in self.original.awards]
+        back = list(zip(self.original.awards, self._backs(), strict=True))
         # A return that takes no points is still a row, so that sales and exports see it.
         rows = [(award, points) for award, points in back if points] or back[:1]
         taken = sum(self._write_award(award, points) for award, points in rows)
         return taken, sum(points for _, points in back) - taken
+
+    def _backs(self) -> list[int]:
+        """Points that each award gives back, in stored order; the parts of one bonus follow each other."""
+        campaigns = self.batch.configuration.campaigns_by_id
+        parts: dict[int, Iterator[tuple[int, int]]] = {}
+        backs = []
+        for award in self.original.awards:
+            campaign = None if award.rule_id is None else campaigns.get(award.rule_id)
+            if campaign is None:
+                backs.append(self._back(award))
+                continue
+            if campaign.id not in parts:
+                parts[campaign.id] = iter(parts_before_and_after(self.batch, campaign, self.original, self.after))
+            before, after = next(parts[campaign.id])
+            backs.append(min(award.granted, before) - min(award.granted, after))
+        return backs
 
     def _back(self, award: StoredAward) -> int:
         rule = None if award.rule_id is None else self.batch.configuration.rules_by_id[award.rule_id]
@@ -165,15 +183,18 @@ class _EarnReversal:
         own = [lot for lot in usable if lot.id == award.lot_id]
         others = [lot for lot in usable if lot.id != award.lot_id]
         if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
-            payer = (self.original.command.partner_id, award.funder_id)
+            payer = (self._issuer_id(award), award.funder_id)
             others = [lot for lot in others if (lot.issuer_id, lot.funder_id) == payer]
         return [*allocate([*own, *others], points)]
+
+    def _issuer_id(self, award: StoredAward) -> int:
+        return award.funder_id or self.original.command.partner_id
 
     def _write_row(self, award: StoredAward, lot: Lot | None, points: int, shortfall: int) -> None:
         terms: Terms = self.batch.configuration.terms_by_id[award.terms_id]
         by_partner = award.funder_id != OPERATOR_ID
-        budget = self._credited_budget(award) if by_partner and points else None
-        credit_micro = points * terms.gross_price_micro
+        budget = credited_budget(self.batch, award, self.booking) if points else None
+        credit_micro = points * terms.charge_price_micro(award.funder_id)
         transaction_id = next(self.batch.new_ids)
         purchase = self.original.command
         # The movement that carried the money: of an award that was pending, its confirmation.
@@ -189,7 +210,7 @@ class _EarnReversal:
                 partner_id=purchase.partner_id,
                 party_id=award.funder_id,
                 funder_id=award.funder_id,
-                issuer_id=purchase.partner_id,
+                issuer_id=self._issuer_id(award),
                 store_id=purchase.store_id,
                 points=-points,
                 requested_points=points + shortfall,
@@ -219,13 +240,6 @@ class _EarnReversal:
             self.batch.new_lot_uses.append(
                 lot_use(self.batch, lot, transaction_id, MovementKind.EARN_REVERSAL, points, self.row.period_id, None)
             )
-
-    def _credited_budget(self, award: StoredAward) -> Budget | None:
-        # In the window of the award: released. After it: the current window is credited, or the money lapses.
-        current = self.batch.budget(self.original.command.partner_id, self.booking)
-        if current is None or current.id == award.budget_id or current.plan.after_period == "CREDIT_CURRENT":
-            return current
-        return None
 
 
 # ---------------------------------------------------------------- burns

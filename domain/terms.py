@@ -1,21 +1,22 @@
-"""The coalition's configuration as values: programme, partners, stores, terms, budget plans, earn rules.
+"""The coalition's configuration as values: programme, partners, stores, terms, budget plans, earn rules, campaigns.
 
 ``partners`` edits these rows, everybody else reads them as one immutable ``Configuration`` with a version. Dates are
 local days of the programme's time zone; a range includes ``starts`` and excludes ``ends`` (None: open).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
 from domain.database import Connection, Database
 from domain.periods import Calendar, PeriodKind, local_date
+from domain.values import OPERATOR_ID
 
 PAID_FIRST = "PAID_FIRST"
 """Risk class of a partner whose purchases earn nothing usable before their money came in."""
@@ -104,10 +105,17 @@ class Terms:
         """Charge per awarded point, g = i + s: what an award draws on the budget."""
         return self.issue_price_micro + self.service_fee_micro
 
+    def charge_price_micro(self, funder_id: int) -> int:
+        """Charge per point to whoever funds it: the operator pays no fee to itself."""
+        return self.issue_price_micro if funder_id == OPERATOR_ID else self.gross_price_micro
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """How a partner's budget windows are made: one per period, or a single one over the plan's dates."""
+    """How a partner's budget windows are made: one per period, or a single one over the plan's dates.
+
+    A campaign's own budget is such a plan with a single window; its ``partner_id`` is 0.
+    """
 
     id: int
     partner_id: int
@@ -142,6 +150,34 @@ class EarnRule:
     exclude_products: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A bonus for purchases of some days at some tills (``partner_ids`` None: at all), paid by one funder or several.
+
+    It gives one of three: ``multiplier_micro`` times the base rule's points (the bonus is what goes beyond them),
+    ``bonus_points`` for a purchase of ``min_amount_micro`` or more, or ``rate_micro`` points per unit of what is
+    included. ``funding`` holds (funder, share in millionths) by the funders' codes; the shares sum to one. ``budget``
+    is its own plan, None where each funder's own budget pays. The id is negative: a rule's never is, and awards name
+    either in one column.
+    """
+
+    id: int
+    code: str
+    name: str
+    starts: date
+    ends: date
+    partner_ids: tuple[int, ...] | None
+    multiplier_micro: int | None
+    bonus_points: int | None
+    min_amount_micro: int
+    rate_micro: int | None
+    include_categories: list[str]
+    include_products: list[str]
+    max_points: int | None
+    funding: tuple[tuple[int, int], ...]
+    budget: BudgetPlan | None
+
+
 Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
 
 
@@ -155,7 +191,10 @@ def in_force(versions: Sequence[Version], day: date) -> Version | None:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything that prices a command, of one version; keys are partner ids, lists ascend by start."""
+    """Everything that prices a command, of one version; keys are partner ids, lists ascend by start.
+
+    Campaigns are in the order in which they were set up, which is that of deciding.
+    """
 
     programme: Programme
     partners: dict[int, Partner]
@@ -163,6 +202,7 @@ class Configuration:
     terms: dict[int, tuple[Terms, ...]]
     budget_plans: dict[int, tuple[BudgetPlan, ...]]
     earn_rules: dict[int, tuple[EarnRule, ...]]
+    campaigns: tuple[Campaign, ...] = ()
 
     @cached_property
     def partners_by_code(self) -> dict[str, Partner]:
@@ -186,8 +226,38 @@ class Configuration:
 
     @cached_property
     def plans_by_id(self) -> dict[int, BudgetPlan]:
-        """Every budget plan version by its id."""
-        return {version.id: version for versions in self.budget_plans.values() for version in versions}
+        """Every budget plan version of a partner, and every campaign's own, by its id."""
+        of_partners = {version.id: version for versions in self.budget_plans.values() for version in versions}
+        return of_partners | {one.budget.id: one.budget for one in self.campaigns if one.budget is not None}
+
+    @cached_property
+    def campaigns_by_id(self) -> dict[int, Campaign]:
+        """Every campaign by its id."""
+        return {campaign.id: campaign for campaign in self.campaigns}
+
+    def campaigns_at(self, partner_id: int, occurred_at: datetime) -> list[Campaign]:
+        """The campaigns that ran at the partner's tills then, in the order of decision."""
+        running = self._campaigns_at_tills.get(partner_id)
+        if not running:
+            return []
+        day = local_date(occurred_at, self.programme.zone)
+        return [campaign for campaign in running if campaign.starts <= day < campaign.ends]
+
+    @cached_property
+    def _campaigns_at_tills(self) -> dict[int, list[Campaign]]:
+        return {
+            partner_id: found
+            for partner_id in self.partners
+            if (found := [c for c in self.campaigns if c.partner_ids is None or partner_id in c.partner_ids])
+        }
+
+    def award_codes(self, rule_id: int | None) -> tuple[str | None, str | None]:
+        """(earn rule, campaign) that an award names, by their codes: one of them, or neither."""
+        if rule_id is None:
+            return None, None
+        if rule_id in self.campaigns_by_id:
+            return None, self.campaigns_by_id[rule_id].code
+        return self.rules_by_id[rule_id].code, None
 
     @property
     def first_terms_from(self) -> date | None:
@@ -229,11 +299,23 @@ TERMS_SQL = text(
 )
 BUDGET_PLAN_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit,"
-    " after_period, alert_at_ppm, funding FROM budget_plan ORDER BY partner_id, lower(valid)"
+    " after_period, alert_at_ppm, funding FROM budget_plan WHERE partner_id IS NOT NULL"
+    " ORDER BY partner_id, lower(valid)"
 )
 EARN_RULE_SQL = text(
     "SELECT id, partner_id, code, lower(valid), upper(valid), rate_micro, max_points, exclude_categories,"
     " exclude_products FROM earn_rule ORDER BY partner_id, lower(valid), id"
+)
+
+
+CAMPAIGN_SQL = text(
+    "SELECT id, code, name, lower(valid), upper(valid), partner_ids, multiplier_micro, bonus_points, min_amount_micro,"
+    " rate_micro, include_categories, include_products, max_points, funder_ids, shares_ppm FROM campaign"
+    " ORDER BY id DESC"
+)
+CAMPAIGN_PLAN_SQL = text(
+    f"SELECT campaign_id, id, {OPERATOR_ID}, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro,"  # noqa: S608 (a number)
+    " on_limit, after_period, alert_at_ppm, funding FROM budget_plan WHERE campaign_id IS NOT NULL"
 )
 
 
@@ -250,6 +332,8 @@ async def load_configuration(connection: Connection) -> Configuration | None:
     terms = [Terms(*row) for row in (await connection.execute(TERMS_SQL)).all()]
     plans = [BudgetPlan(*row) for row in (await connection.execute(BUDGET_PLAN_SQL)).all()]
     rules = [EarnRule(*row) for row in (await connection.execute(EARN_RULE_SQL)).all()]
+    own_plans = {row[0]: BudgetPlan(*row[1:]) for row in (await connection.execute(CAMPAIGN_PLAN_SQL)).all()}
+    campaigns = [_campaign(row, own_plans) for row in (await connection.execute(CAMPAIGN_SQL)).all()]
     return Configuration(
         Programme(*programme[0]),
         {partner.id: partner for partner in partners},
@@ -257,7 +341,14 @@ async def load_configuration(connection: Connection) -> Configuration | None:
         _by_partner(terms),
         _by_partner(plans),
         _by_partner(rules),
+        tuple(campaigns),
     )
+
+
+def _campaign(row: Sequence[Any], own_plans: Mapping[int, BudgetPlan]) -> Campaign:
+    *fields, funder_ids, shares_ppm = row
+    campaign = Campaign(*(*fields, tuple(zip(funder_ids, shares_ppm, strict=True)), own_plans.get(row[0])))
+    return campaign if campaign.partner_ids is None else replace(campaign, partner_ids=tuple(campaign.partner_ids))
 
 
 def _by_partner(versions: Sequence[Version]) -> dict[int, tuple[Version, ...]]:

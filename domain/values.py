@@ -4,6 +4,7 @@ Points are whole numbers. Money is integer micro-units (1e-6 of the programme cu
 units (cents, yen, fils) where a till or a statement speaks. Nothing here is, or becomes, a binary fraction.
 """
 
+from collections.abc import Sequence
 from decimal import Context, Decimal, Rounded
 
 from domain.errors import RefusalCode, Refused
@@ -43,6 +44,19 @@ def half_even(numerator: int, denominator: int) -> int:
     if twice > denominator or (twice == denominator and quotient % 2 == 1):
         return quotient + 1
     return quotient
+
+
+def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` split in proportion to the weights: parts that sum to it exactly (SETTLEMENT.md c.1, rounding rule 4).
+
+    What the floors leave goes to the largest remainders, one each; ties to whoever stands first.
+    """
+    whole = sum(weights)
+    parts = [total * weight // whole for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda place: -(total * weights[place] % whole))
+    for place in by_remainder[: total - sum(parts)]:
+        parts[place] += 1
+    return parts
 
 
 def micro_per_minor(currency_digits: int) -> int:

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from domain.awards import OnLimit
 from domain.periods import add_months
-from domain.terms import Configuration
-from domain.values import MICRO_DIGITS
+from domain.terms import BASE_RULE_CODE, Configuration
+from domain.values import MICRO_DIGITS, OPERATOR_CODE
+from partners.campaigns import CampaignSection
 from partners.coalition_file import CoalitionFile, PartnerSection
 from partners.toml_section import plain
 
@@ -39,6 +40,7 @@ class _Prices:
 def warnings_of(current: Configuration | None, file: CoalitionFile) -> list[str]:
     """A warning per line: losing prices, partners that cannot earn, and what the file leaves out."""
     warnings = [warning for partner in file.partners for warning in _gaps(partner)]
+    warnings += [warning for campaign in file.campaigns for warning in _unfunded(campaign, file)]
     warnings += _losing_burns(_all_prices(current, file), file.programme.expiry_months)
     return warnings + _left_out(current, file)
 
@@ -61,6 +63,23 @@ def _gaps(partner: PartnerSection) -> Iterator[str]:
                 f"budget of {partner.code} from {budget.starts} says OVERDRAFT without approved_overdraft:"
                 " it will decline at its limit"
             )
+
+
+def _unfunded(campaign: CampaignSection, file: CoalitionFile) -> Iterator[str]:
+    partners = {partner.code: partner for partner in file.partners}
+    for code in campaign.funding:
+        if code == OPERATOR_CODE:
+            continue
+        covers: dict[str, Sequence[Dated]] = {"terms": partners[code].terms}
+        if campaign.limit_micro is None:
+            covers["budget"] = partners[code].budgets
+        for what, covering in covers.items():
+            for first, _ in uncovered([campaign], covering)[:1]:
+                yield f"campaign {campaign.code}: {code} has no {what} on {first}: its part will be declined then"
+    if campaign.multiplier_micro is not None:
+        for code in campaign.partners or partners:
+            if all(rule.code != BASE_RULE_CODE for rule in partners[code].earn_rules):
+                yield f'campaign {campaign.code} multiplies the rule "{BASE_RULE_CODE}", which {code} does not have'
 
 
 def uncovered(wanted: Sequence[Dated], covering: Sequence[Dated]) -> list[tuple[date, date | None]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -14,6 +14,7 @@ from domain.errors import ConfigurationError, LedgerFault
 from domain.periods import Clock
 from domain.terms import BudgetPlan, EarnRule, Terms, load_configuration
 from domain.values import OPERATOR_ID
+from partners.campaigns import write_campaign
 from partners.coalition_file import BudgetSection, CoalitionFile, EarnRuleSection, TermsSection
 from partners.plan import Change, Plan, plan
 from partners.used import refusals_of_use
@@ -157,7 +158,7 @@ async def apply_coalition(database: Database, file: CoalitionFile, *, clock: Clo
         made = plan(current, file)
         if current is None:
             await connection.execute(INSERT_PROGRAMME_SQL, asdict(file.programme))
-            await _write(connection, made)
+            await _write(connection, made, clock())
             return AppliedPlan(made, version=1)
         if not made.changes:
             return AppliedPlan(made, current.programme.version)
@@ -167,7 +168,7 @@ async def apply_coalition(database: Database, file: CoalitionFile, *, clock: Clo
         _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
         if made.programme is not None:
             await connection.execute(UPDATE_PROGRAMME_SQL, asdict(file.programme))
-        await _write(connection, made)
+        await _write(connection, made, clock())
         if await update_windows(connection, updates) != len(updates):
             raise LedgerFault("a budget window changed while the configuration was locked")
         version = (await connection.execute(RAISE_VERSION_SQL)).scalar_one()
@@ -189,7 +190,7 @@ def _refuse_any(refusals: Sequence[str]) -> None:
         raise ConfigurationError("\n".join(refusals))
 
 
-async def _write(connection: AsyncConnection, made: Plan) -> None:
+async def _write(connection: AsyncConnection, made: Plan, now: datetime) -> None:
     for partner in made.partners:
         statement = INSERT_PARTNER_SQL if partner.old is None else UPDATE_PARTNER_SQL
         await connection.execute(statement, _parameters(partner))
@@ -202,6 +203,8 @@ async def _write(connection: AsyncConnection, made: Plan) -> None:
     await _write_versions(connection, made.budgets, ids, budget_sql)
     rule_sql = (INSERT_RULE_SQL, UPDATE_RULE_SQL, DELETE_RULE_SQL)
     await _write_versions(connection, made.earn_rules, ids, rule_sql)
+    for campaign in made.campaigns:
+        await write_campaign(connection, campaign, ids, now)
 
 
 async def _write_versions(

@@ -4,7 +4,6 @@ A version (terms, budget, earn rule) is in force from its ``from`` until the nex
 has a ``to``, to the end of that day. Dates are local days of the programme's time zone.
 """
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,12 +24,11 @@ from domain.errors import ConfigurationError
 from domain.lots import ClawBack
 from domain.periods import Calendar, PeriodKind
 from domain.terms import PAID_FIRST
-from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
-from partners.toml_section import Section
+from domain.values import MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
+from partners.campaigns import CampaignSection, parse_campaigns
+from partners.toml_section import CODE, CODE_HINT, MONEY_MAX_MICRO, RATE_MAX_MICRO, Section
 
 PRICE_MAX_MICRO = 1000 * MICRO_PER_UNIT
-RATE_MAX_MICRO = 10**6 * MICRO_PER_UNIT
-MONEY_MAX_MICRO = AMOUNT_MAX_UNITS * MICRO_PER_UNIT
 
 STATES = ("ACTIVE", "SUSPENDED")
 RISKS = ("NORMAL", PAID_FIRST)
@@ -42,8 +40,6 @@ NO_REGION = "ZZ"
 
 CURRENCY_DIGITS_MAX = 4
 PENDING_DAYS_MAX = 3660
-CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-CODE_HINT = "1 to 64 letters, digits, dots, dashes or underscores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +134,7 @@ class CoalitionFile:
 
     programme: ProgrammeSection
     partners: tuple[PartnerSection, ...]
+    campaigns: tuple[CampaignSection, ...] = ()
 
 
 def parse_coalition(text: str) -> CoalitionFile:
@@ -150,15 +147,17 @@ def parse_coalition(text: str) -> CoalitionFile:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the file is not TOML: {error}") from error
     problems: list[str] = []
-    root = Section(table, "file", ("programme", "partner"), problems)
+    root = Section(table, "file", ("programme", "partner", "campaign"), problems)
     programme = _programme(root)
     tables = root.tables("partner", "[[partner]]")
     partners = [_partner(one, number, programme, problems) for number, one in enumerate(tables, start=1)]
     for code in _repeated(str(one["code"]) for one in tables if "code" in one):
         root.refuse(f'partner "{code}" stands there more than once')
+    digits = programme.currency_digits if programme else MICRO_DIGITS
+    campaigns = parse_campaigns(root, (str(one["code"]) for one in tables if "code" in one), digits)
     if problems or programme is None:
         raise ConfigurationError("\n".join(problems))
-    return CoalitionFile(programme, tuple(partner for partner in partners if partner))
+    return CoalitionFile(programme, tuple(partner for partner in partners if partner), campaigns)
 
 
 def _programme(root: Section) -> ProgrammeSection | None:

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from domain.terms import BudgetPlan, Configuration, EarnRule, Partner, Programme, Store, Terms
 from domain.values import MICRO_DIGITS
 from partners.advice import warnings_of
+from partners.campaigns import CampaignSection, StoredCampaign, stored_campaigns
 from partners.coalition_file import (
     BudgetSection,
     CoalitionFile,
@@ -25,18 +26,28 @@ from partners.coalition_file import (
 )
 from partners.toml_section import plain
 
-Stored = TypeVar("Stored", bound=Programme | Partner | Store | Terms | BudgetPlan | EarnRule)
+Stored = TypeVar("Stored", bound=Programme | Partner | Store | Terms | BudgetPlan | EarnRule | StoredCampaign)
 Wanted = TypeVar(
     "Wanted",
-    bound=ProgrammeSection | PartnerSection | StoreSection | TermsSection | BudgetSection | EarnRuleSection,
+    bound=ProgrammeSection
+    | PartnerSection
+    | StoreSection
+    | TermsSection
+    | BudgetSection
+    | EarnRuleSection
+    | CampaignSection,
 )
 
 NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules"})
 """Fields that name a thing, or hold things with changes of their own."""
 
+COALITION = ""
+"""Where a thing of the file belongs to no partner of it."""
+
 PRICES = frozenset({"point_value_micro", "issue_price_micro", "service_fee_micro", "reimbursement_micro"})
 
 FILE_KEYS = {
+    "begins": "from",
     "ends": "to",
     "per_period": "every",
     "rate_micro": "points_per_unit",
@@ -77,8 +88,13 @@ class Change(Generic[Stored, Wanted]):
                 _shown(name, getattr(self.new, name)),
             )
             for name in (field.name for field in fields(self.new))
-            if name not in NOT_COMPARED and (self.old is None or getattr(self.old, name) != getattr(self.new, name))
+            if name not in NOT_COMPARED
+            and (self._is_said(name) if self.old is None else getattr(self.old, name) != getattr(self.new, name))
         }
+
+    def _is_said(self, name: str) -> bool:
+        """Whether a new thing is described by that field: a campaign has many that it does without."""
+        return not isinstance(self.new, CampaignSection) or name == "partners" or bool(getattr(self.new, name))
 
     def line(self) -> str:
         """The change in words."""
@@ -103,6 +119,7 @@ class Plan:
     terms: tuple[Change[Terms, TermsSection], ...]
     budgets: tuple[Change[BudgetPlan, BudgetSection], ...]
     earn_rules: tuple[Change[EarnRule, EarnRuleSection], ...]
+    campaigns: tuple[Change[StoredCampaign, CampaignSection], ...]
     unchanged: int
     warnings: list[str]
 
@@ -110,7 +127,7 @@ class Plan:
     def all_changes(self) -> tuple[Change[Any, Any], ...]:
         """Every change: programme, partners, stores, terms, budgets, earn rules."""
         first = () if self.programme is None else (self.programme,)
-        return (*first, *self.partners, *self.stores, *self.terms, *self.budgets, *self.earn_rules)
+        return (*first, *self.partners, *self.stores, *self.terms, *self.budgets, *self.earn_rules, *self.campaigns)
 
     @property
     def changes(self) -> bool:
@@ -144,7 +161,8 @@ def plan(current: Configuration | None, file: CoalitionFile) -> Plan:
         terms += _listed("terms", one.code, held.terms, one.terms, by_start)
         budgets += _listed("budget", one.code, held.budgets, one.budgets, by_start)
         rules += _listed("earn rule", one.code, held.earn_rules, one.earn_rules, attrgetter("code", "starts"))
-    everything: list[Change[Any, Any]] = [programme, *partners, *stores, *terms, *budgets, *rules]
+    campaigns = _listed("campaign", COALITION, stored_campaigns(current), file.campaigns, attrgetter("code"))
+    everything: list[Change[Any, Any]] = [programme, *partners, *stores, *terms, *budgets, *rules, *campaigns]
     return Plan(
         programme if programme.differs else None,
         _differing(partners),
@@ -153,6 +171,7 @@ def plan(current: Configuration | None, file: CoalitionFile) -> Plan:
         _differing(terms),
         _differing(budgets),
         _differing(rules),
+        _differing(campaigns),
         sum(not change.differs for change in everything),
         warnings_of(current, file),
     )
@@ -203,6 +222,8 @@ def _differing(changes: Sequence[Change[Stored, Wanted]]) -> tuple[Change[Stored
 
 def _subject(kind: str, partner_code: str, one: object) -> str:
     code, starts = getattr(one, "code", None), getattr(one, "starts", None)
+    if partner_code == COALITION:
+        return f"{kind} {code}"
     return " ".join([kind, *([code] if code else []), "of", partner_code, *([f"from {starts}"] if starts else [])])
 
 
@@ -215,11 +236,15 @@ def _shown(name: str, value: object) -> str:
         return str(value - timedelta(days=1)) if isinstance(value, date) else "open"
     if name == "per_period":
         return "period" if value else "none"
+    if name == "partners" and value is None:
+        return "all"
     match value:
         case None | []:
             shown = "none"
         case list():
             shown = ", ".join(value)
+        case dict():
+            shown = ", ".join(f"{code} {plain(share_ppm)}" for code, share_ppm in value.items())
         case bool():
             shown = str(value).lower()
         case int() if name.endswith(("_micro", "_ppm")):

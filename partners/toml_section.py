@@ -7,9 +7,15 @@ from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
 
-from domain.values import MICRO_DIGITS, decimal_from_micro, scaled
+from domain.values import AMOUNT_MAX_UNITS, MICRO_DIGITS, MICRO_PER_UNIT, decimal_from_micro, scaled
 
 TEXT_LENGTH = 200
+
+CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CODE_HINT = "1 to 64 letters, digits, dots, dashes or underscores"
+
+RATE_MAX_MICRO = 10**6 * MICRO_PER_UNIT
+MONEY_MAX_MICRO = AMOUNT_MAX_UNITS * MICRO_PER_UNIT
 
 FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(9000, 12, 31)

@@ -4,6 +4,7 @@ What was priced once keeps its price: a version that was used may neither change
 before something that it priced, nor go.
 """
 
+from collections.abc import Set as AbstractSet
 from datetime import date
 
 from sqlalchemy import text
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.periods import Calendar, local_midnight
 from domain.terms import Configuration, EarnRule, Terms
+from partners.campaigns import MAY_CHANGE, CampaignSection, StoredCampaign, budget_refusal
 from partners.coalition_file import EarnRuleSection, TermsSection
 from partners.plan import Change, Plan
 
@@ -56,6 +58,11 @@ async def refusals_of_use(connection: AsyncConnection, current: Configuration, p
         refusals += await _version_refusals(connection, terms, calendar)
     for rule in plan.earn_rules:
         refusals += await _version_refusals(connection, rule, calendar)
+    for campaign in plan.campaigns:
+        refusals += await _version_refusals(connection, campaign, calendar)
+        if campaign.old is not None:
+            budget = await budget_refusal(connection, campaign.old, campaign.new)
+            refusals += [] if budget is None else [budget]
     return refusals
 
 
@@ -83,7 +90,9 @@ async def _programme_refusals(connection: AsyncConnection, current: Configuratio
     return refusals
 
 
-VersionChange = Change[Terms, TermsSection] | Change[EarnRule, EarnRuleSection]
+VersionChange = (
+    Change[Terms, TermsSection] | Change[EarnRule, EarnRuleSection] | Change[StoredCampaign, CampaignSection]
+)
 
 
 async def _version_refusals(connection: AsyncConnection, change: VersionChange, calendar: Calendar) -> list[str]:
@@ -102,6 +111,8 @@ async def _version_refusals(connection: AsyncConnection, change: VersionChange, 
         fees = (await connection.execute(FEES_OF_TERMS_SQL, use)).scalar_one()
     else:
         done, new_one = "awarded", "a new rule needs a version with a new `from`"
+        if isinstance(change.old, StoredCampaign):
+            new_one = "other conditions need another campaign"
         transactions, fees = (await connection.execute(USES_OF_RULE_SQL, use)).scalar_one(), 0
     if not transactions and not fees:
         return []
@@ -118,11 +129,19 @@ def _lost_from(change: VersionChange) -> date | None:
     old, new = change.old, change.new
     if old is None:
         return None
-    if new is None or change.values.keys() - {"to"}:
+    if new is None or change.values.keys() - _may_change(change):
         return old.starts
     if new.ends is not None and (old.ends is None or new.ends < old.ends):
         return new.ends
     return None
+
+
+def _may_change(change: VersionChange) -> AbstractSet[str]:
+    if not isinstance(change.new, CampaignSection):
+        return {"to"}
+    # A budget that comes or goes would change which window the awards drew on.
+    had_budget = isinstance(change.old, StoredCampaign) and change.old.limit_micro is not None
+    return MAY_CHANGE if had_budget == (change.new.limit_micro is not None) else MAY_CHANGE - {"limit"}
 
 
 def _counted(number: int, one: str) -> str:

@@ -40,7 +40,7 @@ class Day(str):
 
 
 def coalition(*partners: str, **programme: Value) -> str:
-    """A file with these partners; keywords change the programme."""
+    """A file with these partners, and campaigns after them; keywords change the programme."""
     return "\n".join([_section("[programme]", {**PROGRAMME, **programme}), *partners])
 
 
@@ -67,6 +67,22 @@ def partner(
         (_section("[[partner.earn_rule]]", {**usual_from, **one}) for one in rules),
     )
     return "\n".join([head, f"stores = [{shops}]", *sections])
+
+
+def campaign(
+    code: str,
+    *funding: tuple[str, str],
+    budget: Table | None = None,
+    days: tuple[str, str] | None = None,
+    **values: Value,
+) -> str:
+    """A campaign of the year 2017 (or of ``days``) that these funders pay in shares; "operator" is one of them."""
+    first, last = days or ("2017-01-01", "2017-12-31")
+    payers = {code: "operator = true" if code == "operator" else f'partner = "{code}"' for code, _ in funding}
+    parts = ", ".join(f'{{ {payers[code]}, share = "{share}" }}' for code, share in funding)
+    head: Table = {"code": code, "name": code.title(), "from": Day(first), "to": Day(last), **values}
+    section = f"{_section('[[campaign]]', head)}\nfunding = [{parts}]"
+    return section if budget is None else f"{section}\n{_section('[campaign.budget]', budget)}"
 
 
 def _budget(table: Table) -> Table:

@@ -12,7 +12,7 @@ from partners.apply import plan_coalition
 from partners.coalition_file import parse_coalition
 from tests.factories import COALITION_TOML, a_purchase, an_enrolment, apply_toml, fixed_clock, open_till
 
-TABLES = ("programme", "partner", "store", "terms", "budget_plan", "earn_rule", "budget")
+TABLES = ("programme", "partner", "store", "terms", "budget_plan", "earn_rule", "campaign", "budget")
 
 
 def changed(*replacements: tuple[str, str], toml: str = COALITION_TOML) -> str:

@@ -412,7 +412,7 @@ def test_every_problem_is_told_at_once() -> None:
     text = SMALL.replace('"EUR"', '"XYZ"').replace('limit = "1500.00"', "limit = 1500.5").replace('"1"', '"one"')
 
     assert problems(text + '[[partner]]\ncode = "grocer"\nname = ""\n[other]\n') == [
-        'file: unknown key "other"; known here: programme, partner',
+        'file: unknown key "other"; known here: programme, partner, campaign',
         'programme: currency = "XYZ" is no currency of three capital letters, such as "EUR"',
         BUDGET + 'limit = 1500.5 is a binary fraction; write it in quotes: limit = "1500.5"',
         RULE + 'points_per_unit = "one" must be an amount in quotes, such as "12.50"',
