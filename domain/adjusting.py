@@ -17,7 +17,7 @@ from domain.database import BatchConnection, Connection, Database
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
-from domain.periods import Clock, lot_expiry
+from domain.periods import Clock
 from domain.proposals import (
     Content,
     Decision,
@@ -162,8 +162,9 @@ def _give(batch: Batch, row: CommandRow, account: Account, terms: Terms) -> None
         granted=row.moved_points,
         remaining=row.moved_points,
         earned_at=row.occurred_at,
-        expires_at=lot_expiry(row.occurred_at, programme.expiry_months, programme.zone),
+        expires_at=programme.lot_expiry(row.occurred_at),
         grace_until=None,
+        rolling_months=programme.rolling_months,
         is_new=True,
     )
     batch.new_transactions.append(_movement(row, lot, lot.transaction_id, row.moved_points))

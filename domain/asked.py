@@ -144,9 +144,10 @@ def budget_windows(
 def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Sequence[Original]) -> list[Account]:
     """The accounts whose lots deciding needs: points may be taken or restored there, or some may be past by now."""
     horizon = batch.clock.expiry_instant(max([c.occurred_at or batch.clock.recorded_at for c in commands]))
+    rolls = batch.configuration.programme.rolling_lots
     wanted = {original.command.account_id for original in originals}
     for command in commands:
-        if isinstance(command, Burn | Transfer | Adjust):
+        if isinstance(command, Burn | Transfer | Adjust) or (rolls and isinstance(command, Earn)):
             member = member_of(batch, command.source if isinstance(command, Transfer) else command.member)
             wanted.update(() if member is None else (member.account_id,))
         elif isinstance(command, Sweep):

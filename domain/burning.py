@@ -8,6 +8,7 @@ from domain.commands import Burn, CommandKind, CommandRow, MovementKind, Posted
 from domain.confirming import confirm_due, confirmable_points
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
+from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.receipts import balance_view, replayed
@@ -98,6 +99,7 @@ def _write_burn(
     batch: Batch, original: Original, account: Account, instant: datetime, reimbursement_micro: int
 ) -> None:
     row = original.command
+    note_use(batch, row)
     transaction_id = next(batch.new_ids)
     points = -row.moved_points
     used = allocate(burn_order(account.lots, instant), points)

@@ -15,7 +15,7 @@ from domain.batch import Batch, Budget, CommandInput, StoredAward, TransactionRo
 from domain.commands import CommandKind, CommandRow, MovementKind
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, PendingAward
-from domain.periods import local_date, local_midnight, lot_expiry
+from domain.periods import local_date, local_midnight
 from domain.terms import PAID_FIRST, Terms
 from domain.values import OPERATOR_ID
 
@@ -147,8 +147,9 @@ def cancel(batch: Batch, row: CommandRow, award: PendingAward, points: int) -> N
 
 def confirmable_points(batch: Batch, account: Account, instant: datetime) -> int:
     """Pending points that nothing keeps from being usable then."""
+    expires_at = batch.configuration.programme.lot_expiry
     return sum(
-        award.open_points for award in account.awards if award.is_due(instant) and _expires_at(batch, award) > instant
+        award.open_points for award in account.awards if award.is_due(instant) and expires_at(award.earned_at) > instant
     )
 
 
@@ -241,14 +242,10 @@ def confirm(batch: Batch, row: CommandRow, award: PendingAward) -> None:
         granted=points,
         remaining=points,
         earned_at=award.earned_at,
-        expires_at=_expires_at(batch, award),
+        expires_at=batch.configuration.programme.lot_expiry(award.earned_at),
         grace_until=None,
+        rolling_months=batch.configuration.programme.rolling_months,
         is_new=True,
     )
     batch.new_lots.append(lot)
     account.add(lot)
-
-
-def _expires_at(batch: Batch, award: PendingAward) -> datetime:
-    programme = batch.configuration.programme
-    return lot_expiry(award.earned_at, programme.expiry_months, programme.zone)

@@ -9,9 +9,9 @@ from domain.commands import AwardResult, CommandKind, CommandRow, Earn, Movement
 from domain.confirming import Waiting, waiting_of, write_pending_award
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
+from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.lots import Lot
-from domain.periods import lot_expiry
 from domain.receipts import award_results, balance_view, replayed
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
@@ -90,6 +90,7 @@ def _accept(
     eligible = eligible_minor(rules[0], amount_minor, lines, NOTHING_RETURNED) if rules else 0
     stored = CommandInput(print_, batch.partner(command.partner_id).reference_unique, eligible, lines_text(lines))
     batch.new_commands.append((row, stored))
+    note_use(batch, row)
     original = Original(row, print_, lines)
     waiting = waiting_of(batch, command.partner_id, terms, command.occurred_at)
     # What the operator takes over draws on no partner's budget.
@@ -153,11 +154,11 @@ def _write_award(
         budget.draw(drawn_micro, batch.clock.recorded_at)
     if lot_id is not None:
         programme = batch.configuration.programme
-        expires_at = lot_expiry(row.occurred_at, programme.expiry_months, programme.zone)
         grace_until = None
         lot = Lot(
             row.account_id, lot_id, transaction_id, issuer_id, funder_id, terms.id, terms.issue_price_micro,
-            terms.breakage_share_ppm, points, points, row.occurred_at, expires_at, grace_until, is_new=True,
+            terms.breakage_share_ppm, points, points, row.occurred_at, programme.lot_expiry(row.occurred_at),
+            grace_until, programme.rolling_months, is_new=True,
         )  # fmt: skip
         batch.new_lots.append(lot)
         batch.accounts[row.account_id].add(lot)

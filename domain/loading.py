@@ -387,7 +387,7 @@ async def lock_accounts(connection: BatchConnection, ids: Collection[int]) -> di
 LOTS_SQL = text(
     """
     SELECT account_id, id, transaction_id, issuer_id, funder_id, terms_id, price_micro, breakage_share_ppm, granted,
-           remaining, earned_at, expires_at, grace_until, parent_id
+           remaining, earned_at, expires_at, grace_until, rolling_months, parent_id
       FROM lot
      WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
      ORDER BY id

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from domain.periods import lot_expiry
 
 
 class ClawBack(StrEnum):
@@ -39,6 +42,7 @@ class Lot:
     earned_at: datetime
     expires_at: datetime
     grace_until: datetime | None
+    rolling_months: int | None
     parent_id: int | None = None
     """The lot of another account that these points were moved out of; None where they were earned."""
 
@@ -53,6 +57,18 @@ class Lot:
     def is_past(self, instant: datetime) -> bool:
         """Whether its points are expired then, booked so or not."""
         return self.usable_until <= instant
+
+    def roll(self, occurred_at: datetime, instant: datetime, zone: ZoneInfo) -> None:
+        """Moves the expiry of open points to ``rolling_months`` after the account was used, never to an earlier date.
+
+        Points that are past at ``instant`` stay so, and so do those that live on in their days of grace.
+        """
+        if self.rolling_months is None or not self.remaining or self.grace_until is not None or self.is_past(instant):
+            return
+        moved = lot_expiry(occurred_at, self.rolling_months, zone)
+        if moved > self.expires_at:
+            self.expires_at = moved
+            self.is_changed = True
 
     def take(self, points: int) -> None:
         """Uses points of the lot; the caller has checked that it holds them."""
@@ -152,6 +168,12 @@ class Account:
         self.change(lot.remaining)
         if self.next_expires_at is None or lot.usable_until < self.next_expires_at:
             self.next_expires_at = lot.usable_until
+
+    def note_use(self, occurred_at: datetime, instant: datetime, zone: ZoneInfo) -> None:
+        """A purchase or a burn was accepted: what rolls with the use of the account lives on from then."""
+        for lot in self.lots:
+            lot.roll(occurred_at, instant, zone)
+        self.note_next_expiry()
 
     def note_next_expiry(self) -> None:
         """Makes ``next_expires_at`` exact again where all open lots are known."""

@@ -28,6 +28,14 @@ class PeriodKind(StrEnum):
     WEEK = "week"
 
 
+class ExpiryPolicy(StrEnum):
+    """When points expire (``expiry`` of the coalition file)."""
+
+    MONTHS = "months"
+    ROLLING = "rolling"
+    YEAR_END = "year_end"
+
+
 @dataclass(frozen=True, slots=True)
 class PeriodSpan:
     """One period: opens_at inclusive, closes_at exclusive (the next period's opens_at), both in UTC.
@@ -152,6 +160,16 @@ def add_months(day: date, months: int) -> date:
 def lot_expiry(earned_at: datetime, expiry_months: int, zone: ZoneInfo) -> datetime:
     """First instant at which a lot is past: the local midnight after the same calendar day ``expiry_months`` later."""
     return _midnight_after(local_date(earned_at, zone), expiry_months, zone)
+
+
+def year_end_expiry(earned_at: datetime, expiry_years: int, zone: ZoneInfo) -> datetime:
+    """First instant at which a lot is past: when the year ends that is ``expiry_years`` after that of earning."""
+    return _year_opening(local_date(earned_at, zone).year + expiry_years + 1, zone)
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def _year_opening(year: int, zone: ZoneInfo) -> datetime:
+    return local_midnight(date(year, 1, 1), zone)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)

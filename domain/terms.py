@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain.database import Connection, Database
-from domain.periods import Calendar, PeriodKind, local_date
+from domain.periods import Calendar, ExpiryPolicy, PeriodKind, local_date, lot_expiry, year_end_expiry
 from domain.values import OPERATOR_ID
 
 PAID_FIRST = "PAID_FIRST"
@@ -36,7 +36,12 @@ class Programme:
     region: str
     point_value_micro: int
     period: str
-    expiry_months: int
+    expiry: str
+    expiry_months: int | None
+    expiry_years: int | None
+    rolling_lots: bool
+    """Whether there may be lots whose expiry moves with the use of their account, under this policy or an earlier."""
+
     grace_days: int
     max_backdate_days: int
     member_transfers: bool
@@ -54,6 +59,19 @@ class Programme:
     def calendar(self) -> Calendar:
         """The programme's settlement periods."""
         return Calendar(PeriodKind(self.period), self.zone)
+
+    def lot_expiry(self, earned_at: datetime) -> datetime:
+        """First instant at which points that are earned then are past, by today's policy."""
+        if self.expiry == ExpiryPolicy.YEAR_END:
+            assert self.expiry_years is not None, "the database keeps policy and figures together"
+            return year_end_expiry(earned_at, self.expiry_years, self.zone)
+        assert self.expiry_months is not None, "the database keeps policy and figures together"
+        return lot_expiry(earned_at, self.expiry_months, self.zone)
+
+    @property
+    def rolling_months(self) -> int | None:
+        """How far each use of the account moves the expiry of points that are earned now; None: not at all."""
+        return self.expiry_months if self.expiry == ExpiryPolicy.ROLLING else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +305,9 @@ class Configuration:
 
 
 PROGRAMME_SQL = text(
-    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry_months,"
-    " grace_days, max_backdate_days, member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back,"
-    " version FROM programme"
+    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry, expiry_months,"
+    " expiry_years, rolling_lots, grace_days, max_backdate_days, member_transfers, transfer_max_points,"
+    " transfer_max_points_per_day, claw_back, version FROM programme"
 )
 PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique, risk FROM partner ORDER BY id")
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")

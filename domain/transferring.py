@@ -175,6 +175,7 @@ def _child(batch: Batch, lot: Lot, points: int, account_id: int, transaction_id:
         earned_at=lot.earned_at,
         expires_at=lot.expires_at,
         grace_until=lot.grace_until,
+        rolling_months=lot.rolling_months,
         parent_id=lot.id,
         is_new=True,
     )

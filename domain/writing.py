@@ -40,7 +40,7 @@ COMMAND_COLUMNS = (
 
 LOT_COLUMNS = (
     "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
-    "granted", "remaining", "earned_at", "expires_at", "grace_until", "parent_id",
+    "granted", "remaining", "earned_at", "expires_at", "grace_until", "parent_id", "rolling_months",
 )  # fmt: skip
 PENDING_AWARD_COLUMNS = (
     "account_id", "id", "transaction_id", "command_id", "member_id", "partner_id", "issuer_id", "funder_id",
@@ -60,9 +60,10 @@ INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
 
 UPDATE_LOTS_SQL = text(
     """
-    UPDATE lot SET remaining = new.remaining, grace_until = new.grace_until
+    UPDATE lot SET remaining = new.remaining, expires_at = new.expires_at, grace_until = new.grace_until
       FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:remaining AS bigint[]),
-                  CAST(:graces AS timestamptz[])) AS new (account_id, id, remaining, grace_until)
+                  CAST(:expiries AS timestamptz[]), CAST(:graces AS timestamptz[]))
+        AS new (account_id, id, remaining, expires_at, grace_until)
      WHERE lot.account_id = new.account_id AND lot.id = new.id
     """
 )
@@ -217,7 +218,7 @@ def _lot_values(lot: Lot) -> tuple[object, ...]:
     return (
         lot.account_id, lot.id, lot.transaction_id, lot.issuer_id, lot.funder_id, lot.terms_id, lot.price_micro,
         lot.breakage_share_ppm, lot.granted, lot.remaining, reserved, lot.earned_at, lot.expires_at, lot.grace_until,
-        lot.parent_id,
+        lot.parent_id, lot.rolling_months,
     )  # fmt: skip
 
 
@@ -270,6 +271,7 @@ async def _update_lots(connection: BatchConnection, accounts: Iterable[Account])
             "accounts": [lot.account_id for lot in lots],
             "ids": [lot.id for lot in lots],
             "remaining": [lot.remaining for lot in lots],
+            "expiries": [lot.expires_at for lot in lots],
             "graces": [lot.grace_until for lot in lots],
         }
         await _expect(connection, UPDATE_LOTS_SQL, parameters, len(lots))

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from typing import Protocol
 
 from domain.awards import OnLimit
-from domain.periods import add_months
+from domain.periods import MONTHS_PER_YEAR, ExpiryPolicy, add_months
 from domain.terms import BASE_RULE_CODE, Configuration
 from domain.values import MICRO_DIGITS, OPERATOR_CODE
 from partners.campaigns import CampaignSection
-from partners.coalition_file import CoalitionFile, PartnerSection
+from partners.coalition_file import CoalitionFile, PartnerSection, ProgrammeSection
 from partners.toml_section import plain
 
 
@@ -41,7 +41,7 @@ def warnings_of(current: Configuration | None, file: CoalitionFile) -> list[str]
     """A warning per line: losing prices, partners that cannot earn, and what the file leaves out."""
     warnings = [warning for partner in file.partners for warning in _gaps(partner)]
     warnings += [warning for campaign in file.campaigns for warning in _unfunded(campaign, file)]
-    warnings += _losing_burns(_all_prices(current, file), file.programme.expiry_months)
+    warnings += _losing_burns(_all_prices(current, file), _months_lived(file.programme))
     return warnings + _left_out(current, file)
 
 
@@ -128,10 +128,17 @@ def _all_prices(current: Configuration | None, file: CoalitionFile) -> list[_Pri
     return prices
 
 
-def _losing_burns(prices: Sequence[_Prices], expiry_months: int) -> Iterator[str]:
+def _months_lived(programme: ProgrammeSection) -> int | None:
+    """How many months a lot may live at most; None: as long as its account is used."""
+    if programme.expiry_years is not None:
+        return (programme.expiry_years + 1) * MONTHS_PER_YEAR
+    return None if programme.expiry == ExpiryPolicy.ROLLING else programme.expiry_months
+
+
+def _losing_burns(prices: Sequence[_Prices], months_lived: int | None) -> Iterator[str]:
     """SETTLEMENT.md c.2, Guard: a burn of a lot that cost less than its reimbursement loses money.
 
-    A lot outlives the terms at which it was issued by ``expiry_months`` and meets later reimbursements too.
+    A lot outlives the terms at which it was issued by ``months_lived`` and meets later reimbursements too.
     """
     lowest = min((price.issue_price_micro for price in prices), default=0)
     for burn in prices:
@@ -141,7 +148,7 @@ def _losing_burns(prices: Sequence[_Prices], expiry_months: int) -> Iterator[str
             lot
             for lot in prices
             if lot.issue_price_micro < burn.reimbursement_micro
-            and (lot.ends is None or burn.starts <= add_months(lot.ends - timedelta(days=1), expiry_months))
+            and (lot.ends is None or months_lived is None or burn.starts <= _lives_until(lot.ends, months_lived))
             and (burn.ends is None or lot.starts < burn.ends)
         ]
         if cheaper:
@@ -154,6 +161,10 @@ def _losing_burns(prices: Sequence[_Prices], expiry_months: int) -> Iterator[str
                 f" {plain(worst.issue_price_micro, MICRO_DIGITS)} of {worst.partner_code}{others}:"
                 " each such burn loses money"
             )
+
+
+def _lives_until(ends: date, months_lived: int) -> date:
+    return add_months(ends - timedelta(days=1), months_lived)
 
 
 def _left_out(current: Configuration | None, file: CoalitionFile) -> list[str]:

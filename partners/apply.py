@@ -26,18 +26,20 @@ SHARE_CONFIGURATION_SQL = text(f"SELECT pg_advisory_xact_lock_shared({CONFIGURAT
 INSERT_PROGRAMME_SQL = text(
     """
     INSERT INTO programme (name, currency, currency_digits, timezone, region, point_value_micro, period,
-                           expiry_months, grace_days, max_backdate_days, member_transfers, transfer_max_points,
-                           transfer_max_points_per_day, claw_back)
+                           expiry, expiry_months, expiry_years, rolling_lots, grace_days, max_backdate_days,
+                           member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back)
     VALUES (:name, :currency, :currency_digits, :timezone, :region, :point_value_micro, :period,
-            :expiry_months, :grace_days, :max_backdate_days, :member_transfers, :transfer_max_points,
-            :transfer_max_points_per_day, :claw_back)
+            :expiry, :expiry_months, :expiry_years, :expiry = 'rolling', :grace_days, :max_backdate_days,
+            :member_transfers, :transfer_max_points, :transfer_max_points_per_day, :claw_back)
     """
 )
 UPDATE_PROGRAMME_SQL = text(
     """
     UPDATE programme
        SET name = :name, currency = :currency, currency_digits = :currency_digits, timezone = :timezone,
-           region = :region, point_value_micro = :point_value_micro, period = :period, expiry_months = :expiry_months,
+           region = :region, point_value_micro = :point_value_micro, period = :period, expiry = :expiry,
+           expiry_months = :expiry_months, expiry_years = :expiry_years,
+           rolling_lots = rolling_lots OR :expiry = 'rolling',
            grace_days = :grace_days, max_backdate_days = :max_backdate_days,
            member_transfers = :member_transfers, transfer_max_points = :transfer_max_points,
            transfer_max_points_per_day = :transfer_max_points_per_day, claw_back = :claw_back

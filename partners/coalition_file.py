@@ -22,7 +22,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from domain.awards import OnLimit
 from domain.errors import ConfigurationError
 from domain.lots import ClawBack
-from domain.periods import Calendar, PeriodKind
+from domain.periods import Calendar, ExpiryPolicy, PeriodKind
 from domain.terms import PAID_FIRST
 from domain.values import MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.campaigns import CampaignSection, parse_campaigns
@@ -53,7 +53,9 @@ class ProgrammeSection:
     region: str
     point_value_micro: int
     period: str
-    expiry_months: int
+    expiry: str
+    expiry_months: int | None
+    expiry_years: int | None
     grace_days: int
     max_backdate_days: int
     member_transfers: bool
@@ -166,8 +168,9 @@ def _programme(root: Section) -> ProgrammeSection | None:
         root.refuse("a [programme] table is missing")
         return None
     known = (
-        "name", "currency", "timezone", "region", "point_value", "period", "expiry_months", "grace_days",
-        "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day", "claw_back",
+        "name", "currency", "timezone", "region", "point_value", "period", "expiry", "expiry_months", "expiry_years",
+        "grace_days", "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day",
+        "claw_back",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -180,6 +183,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
     region = section.text("region", default=_region_of(timezone))
     if region not in SUPPORTED_REGIONS and region != NO_REGION:
         section.refuse(f'region = "{region}" must be a country of two capital letters, such as "DE"')
+    expiry = section.choice("expiry", tuple(ExpiryPolicy), default=ExpiryPolicy.MONTHS)
     programme = ProgrammeSection(
         name=section.text("name"),
         currency=currency,
@@ -188,7 +192,9 @@ def _programme(root: Section) -> ProgrammeSection | None:
         region=region,
         point_value_micro=section.micro("point_value", PRICE_MAX_MICRO),
         period=section.choice("period", tuple(PeriodKind), default=PeriodKind.MONTH),
-        expiry_months=section.whole("expiry_months", 1, 1200, default=24),
+        expiry=expiry,
+        expiry_months=_expiry_months(section, expiry),
+        expiry_years=_expiry_years(section, expiry),
         grace_days=section.whole("grace_days", 0, 3660, default=30),
         max_backdate_days=section.whole("max_backdate_days", 0, 36600, default=30),
         member_transfers=section.flag("member_transfers", default=False),
@@ -201,6 +207,22 @@ def _programme(root: Section) -> ProgrammeSection | None:
 
 def _points_or_none(section: Section, key: str) -> int | None:
     return section.whole(key, 1, POINTS_MAX) if section.has(key) else None
+
+
+def _expiry_months(section: Section, expiry: str) -> int | None:
+    if expiry != ExpiryPolicy.YEAR_END:
+        return section.whole("expiry_months", 1, 1200, default=24)
+    if section.has("expiry_months"):
+        section.refuse('expiry = "year_end" counts whole years: give expiry_years, and no expiry_months')
+    return None
+
+
+def _expiry_years(section: Section, expiry: str) -> int | None:
+    if expiry == ExpiryPolicy.YEAR_END:
+        return section.whole("expiry_years", 0, 100)
+    if section.has("expiry_years"):
+        section.refuse(f'expiry = "{expiry}" counts months: give expiry_months, and no expiry_years')
+    return None
 
 
 def _currency(section: Section) -> tuple[str, int]:

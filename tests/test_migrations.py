@@ -26,6 +26,7 @@ NOT_FOR_EMPTY_TABLES = (
     "require-timeout-settings,"  # set by api.migrations around every migration
     "prefer-bigint-over-int,"  # configuration tables stay far below two thousand million rows
     "prefer-identity,"  # PgQueuer's tables are as PgQueuer declares them
+    "ban-drop-not-null,"  # the programme's columns are read by this application alone
     "ban-drop-constraint,"  # a list of kinds grows by a wider check that takes the place of the old one
     "require-concurrent-index-deletion,"  # so does an index, while the table is new
     "prefer-text-field"  # Alembic's own table

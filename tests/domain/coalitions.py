@@ -41,7 +41,10 @@ class Day(str):
 
 def coalition(*partners: str, **programme: Value) -> str:
     """A file with these partners, and campaigns after them; keywords change the programme."""
-    return "\n".join([_section("[programme]", {**PROGRAMME, **programme}), *partners])
+    table = {**PROGRAMME, **programme}
+    if table.get("expiry") == "year_end":
+        del table["expiry_months"]
+    return "\n".join([_section("[programme]", table), *partners])
 
 
 def partner(

@@ -15,6 +15,7 @@ from domain.periods import (
     local_date,
     local_midnight,
     lot_expiry,
+    year_end_expiry,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -197,3 +198,34 @@ def test_a_lot_lasts_through_its_last_local_day(earned_at: datetime, months: int
         <= last_day
         < local_date(expires_at, ZoneInfo(zone))
     )
+
+
+@pytest.mark.parametrize(
+    ("earned_at", "years", "zone", "expires_at"),
+    [
+        (utc(2017, 3, 15, 12), 1, "Europe/Berlin", utc(2018, 12, 31, 23)),
+        (utc(2017, 3, 15, 12), 0, "Europe/Berlin", utc(2017, 12, 31, 23)),
+        # Half an hour before midnight in Greenwich it is next year in Berlin, and half a day before that in Kiritimati.
+        (utc(2017, 12, 31, 23, 30), 0, "Europe/Berlin", utc(2018, 12, 31, 23)),
+        (utc(2017, 12, 31, 22, 30), 0, "Europe/Berlin", utc(2017, 12, 31, 23)),
+        (utc(2017, 12, 31, 10), 0, "Pacific/Kiritimati", utc(2018, 12, 31, 10)),
+        (utc(2018, 1, 1, 1, 59), 0, "America/Sao_Paulo", utc(2018, 1, 1, 2)),
+        (utc(2016, 2, 29, 12), 100, "Europe/Berlin", utc(2116, 12, 31, 23)),
+    ],
+)
+def test_a_lot_expires_when_its_year_ends(earned_at: datetime, years: int, zone: str, expires_at: datetime) -> None:
+    assert year_end_expiry(earned_at, years, ZoneInfo(zone)) == expires_at
+
+
+@given(
+    st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2060, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 (bounds must be naive)
+    st.integers(min_value=0, max_value=100),
+    st.sampled_from(ZONES),
+)
+def test_a_lot_lasts_through_the_last_day_of_its_year(earned_at: datetime, years: int, zone: str) -> None:
+    expires_at = year_end_expiry(earned_at, years, ZoneInfo(zone))
+    earned_on = local_date(earned_at, ZoneInfo(zone))
+
+    assert expires_at > earned_at
+    assert local_date(expires_at - timedelta(microseconds=1), ZoneInfo(zone)) == date(earned_on.year + years, 12, 31)
+    assert local_date(expires_at, ZoneInfo(zone)) == date(earned_on.year + years + 1, 1, 1)

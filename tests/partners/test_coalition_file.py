@@ -68,7 +68,9 @@ def test_the_worked_example_is_read_exactly() -> None:
         region="DE",
         point_value_micro=10_000,
         period="month",
+        expiry="months",
         expiry_months=24,
+        expiry_years=None,
         grace_days=30,
         max_backdate_days=30,
         member_transfers=False,
@@ -213,6 +215,31 @@ points_per_unit = "1.5"
             'point_value = "0.01"',
             'point_value = "0.01"\nexpiry_months = 0',
             "programme: expiry_months = 0 must be a whole number from 1 to 1200, without quotes",
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nexpiry = "never"',
+            'programme: expiry = "never" must be one of months, rolling, year_end',
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nexpiry = "year_end"',
+            "programme: expiry_years is missing",
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nexpiry = "year_end"\nexpiry_years = 101',
+            "programme: expiry_years = 101 must be a whole number from 0 to 100, without quotes",
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nexpiry = "year_end"\nexpiry_years = 1\nexpiry_months = 12',
+            'programme: expiry = "year_end" counts whole years: give expiry_years, and no expiry_months',
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nexpiry = "rolling"\nexpiry_years = 1',
+            'programme: expiry = "rolling" counts months: give expiry_months, and no expiry_years',
         ),
         (
             'point_value = "0.01"',

@@ -49,9 +49,9 @@ def test_a_first_file_creates_everything() -> None:
     programme, partner, terms, budget, rule, rest = first.lines()
     assert programme == (
         "create programme: name Harbour Coalition, currency EUR, currency_digits 2, timezone Europe/Berlin,"
-        " region DE, point_value 0.010000, period month, expiry_months 24, grace_days 30, max_backdate_days 30,"
-        " member_transfers false, transfer_max_points none, transfer_max_points_per_day none,"
-        " claw_back own_lot_then_issuer"
+        " region DE, point_value 0.010000, period month, expiry months, expiry_months 24, expiry_years none,"
+        " grace_days 30, max_backdate_days 30, member_transfers false, transfer_max_points none,"
+        " transfer_max_points_per_day none, claw_back own_lot_then_issuer"
     )
     assert partner == (
         "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, risk NORMAL"
@@ -89,7 +89,9 @@ def test_programs_read_the_same_plan() -> None:
                     "region": {"old": None, "new": "DE"},
                     "point_value": {"old": None, "new": "0.010000"},
                     "period": {"old": None, "new": "month"},
+                    "expiry": {"old": None, "new": "months"},
                     "expiry_months": {"old": None, "new": "24"},
+                    "expiry_years": {"old": None, "new": "none"},
                     "grace_days": {"old": None, "new": "30"},
                     "max_backdate_days": {"old": None, "new": "30"},
                     "member_transfers": {"old": None, "new": "false"},
