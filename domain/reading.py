@@ -63,6 +63,7 @@ class MovementRow(NamedTuple):
     breakage_share_micro: int
     pool_value_micro: int
     rule_code: str | None
+    campaign_code: str | None
 
 
 class LotUseRow(NamedTuple):
@@ -209,8 +210,8 @@ MOVEMENTS_SQL = text(
     SELECT t.account_id, t.id, t.command_id, t.kind, t.partner_id, t.party_id, t.funder_id, t.points,
            t.shortfall_points,
            t.issue_value_micro, t.service_fee_micro, t.reimbursement_micro, t.breakage_share_micro, t.pool_value_micro,
-           r.code
-      FROM transaction AS t LEFT JOIN earn_rule AS r ON r.id = t.rule_id
+           r.code, k.code
+      FROM transaction AS t LEFT JOIN earn_rule AS r ON r.id = t.rule_id LEFT JOIN campaign AS k ON k.id = t.rule_id
      WHERE t.command_id = ANY(:ids)
      ORDER BY t.command_id, t.id
     """

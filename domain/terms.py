@@ -326,11 +326,11 @@ EARN_RULE_SQL = text(
 )
 
 
-CAMPAIGN_SQL = text(
-    "SELECT id, code, name, lower(valid), upper(valid), partner_ids, multiplier_micro, bonus_points, min_amount_micro,"
-    " rate_micro, include_categories, include_products, max_points, funder_ids, shares_ppm FROM campaign"
-    " ORDER BY id DESC"
+CAMPAIGN_COLUMNS = (
+    "id, code, name, lower(valid), upper(valid), partner_ids, multiplier_micro, bonus_points, min_amount_micro,"
+    " rate_micro, include_categories, include_products, max_points, funder_ids, shares_ppm"
 )
+CAMPAIGN_SQL = text(f"SELECT {CAMPAIGN_COLUMNS} FROM campaign ORDER BY id DESC")  # noqa: S608 (a constant)
 CAMPAIGN_PLAN_SQL = text(
     f"SELECT campaign_id, id, {OPERATOR_ID}, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro,"  # noqa: S608 (a number)
     " on_limit, after_period, alert_at_ppm, funding FROM budget_plan WHERE campaign_id IS NOT NULL"
@@ -351,7 +351,7 @@ async def load_configuration(connection: Connection) -> Configuration | None:
     plans = [BudgetPlan(*row) for row in (await connection.execute(BUDGET_PLAN_SQL)).all()]
     rules = [EarnRule(*row) for row in (await connection.execute(EARN_RULE_SQL)).all()]
     own_plans = {row[0]: BudgetPlan(*row[1:]) for row in (await connection.execute(CAMPAIGN_PLAN_SQL)).all()}
-    campaigns = [_campaign(row, own_plans) for row in (await connection.execute(CAMPAIGN_SQL)).all()]
+    campaigns = [campaign_of(row, own_plans) for row in (await connection.execute(CAMPAIGN_SQL)).all()]
     return Configuration(
         Programme(*programme[0]),
         {partner.id: partner for partner in partners},
@@ -363,7 +363,8 @@ async def load_configuration(connection: Connection) -> Configuration | None:
     )
 
 
-def _campaign(row: Sequence[Any], own_plans: Mapping[int, BudgetPlan]) -> Campaign:
+def campaign_of(row: Sequence[Any], own_plans: Mapping[int, BudgetPlan]) -> Campaign:
+    """A row selected as CAMPAIGN_COLUMNS, with its own budget plan if it has one there."""
     *fields, funder_ids, shares_ppm = row
     campaign = Campaign(*(*fields, tuple(zip(funder_ids, shares_ppm, strict=True)), own_plans.get(row[0])))
     return campaign if campaign.partner_ids is None else replace(campaign, partner_ids=tuple(campaign.partner_ids))

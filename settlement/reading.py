@@ -163,7 +163,7 @@ BUDGETS_SQL = text(
                 AS asked (period_id, partner_id) ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
              WHERE t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL') AND t.budget_id IS NOT NULL
              GROUP BY t.period_id, t.party_id, t.budget_id) AS u
-      JOIN budget AS b ON b.id = u.budget_id
+      JOIN budget AS b ON b.id = u.budget_id AND b.partner_id = u.party_id  -- a campaign's own belongs to nobody alone
       LEFT JOIN period AS w ON w.id = b.period_id
      ORDER BY u.period_id, u.party_id, b.id
     """

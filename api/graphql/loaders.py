@@ -14,6 +14,7 @@ from strawberry.dataloader import DataLoader
 
 from api.gathering import Gatherer
 from domain import reading
+from domain.campaign_reading import campaign_budgets
 from domain.commands import BudgetView, CommandRow
 from domain.database import Database
 from domain.periods import Clock
@@ -128,6 +129,11 @@ class Loaders:
             return found
 
         return self.batched(read, _none)
+
+    @cached_property
+    def campaign_budgets(self) -> DataLoader[int, BudgetView | None]:
+        """Campaigns' own budgets by campaign id, as far as the viewer may see them."""
+        return self.batched(campaign_budgets, _none)
 
     @cached_property
     def identifiers(self) -> DataLoader[int, list[tuple[str, str]]]:

@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import wiring
 from api.graphql.accounts import AccountMutations
+from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
 from api.graphql.fields import guarded_field
 from api.graphql.four_eyes import ProposalMutations, ProposalQueries
@@ -71,6 +72,7 @@ class Query(
     ViewerQueries,
     MemberQueries,
     PartnerQueries,
+    CampaignQueries,
     TransactionQueries,
     TillQueries,
     SettlementQueries,

@@ -34,6 +34,7 @@ SCOPES: dict[str, Requirement] = {
     "Query.members": READ_MEMBERS,
     "Query.partner": READ_PARTNERS,
     "Query.partners": READ_PARTNERS,
+    "Query.campaigns": READ_PARTNERS,
     "Query.transactions": READ_TRANSACTIONS,
     "Query.quoteEarn": any_of("points:earn"),
     "Query.quoteBurn": any_of("points:burn"),

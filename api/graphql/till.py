@@ -22,23 +22,31 @@ REPLAYED = "Whether this key was posted before; then nothing moved now, and bala
 KEY = "The key of the command."
 
 
-@strawberry.type(description="Points of one rule in a purchase, granted by one funder.")
+@strawberry.type(description="Points of one rule or campaign in a purchase, granted by one funder.")
 class Award:
     """One award."""
 
     result: strawberry.Private[commands.AwardResult]
 
-    @described_field("Code of the earn rule; null when no rule applied.")
+    @described_field("Code of the earn rule; null when no rule applied, and for a campaign's bonus.")
     def rule(self) -> str | None:
         """The rule."""
         return self.result.rule_code
 
-    @described_field("Who pays for the points; the operator where it took an award over.")
+    @described_field("Code of the campaign whose bonus it is; null for the partner's own rules.")
+    def campaign(self) -> str | None:
+        """The campaign."""
+        return self.result.campaign_code
+
+    @described_field(
+        "Who pays for the points: another partner or the operator in a campaign, the operator also where it took an"
+        " award over."
+    )
     async def funder(self, info: Info) -> Partner:
         """The funder."""
         return await known_partner(info.context, self.result.funder_id)
 
-    @described_field("Points that the rule gives for the purchase.")
+    @described_field("Points that the rule gives for the purchase, or that the campaign asks of this funder.")
     def requested(self) -> Points:
         """Points before the budget."""
         return Points(self.result.requested_points)

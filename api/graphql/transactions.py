@@ -24,7 +24,7 @@ from api.graphql.partners import Partner, Store, known_partner
 from api.graphql.scalars import Points
 from domain import commands, reading
 from domain.batch import SYSTEM_KEY_PREFIX
-from domain.values import OPERATOR_ID, decimal_from_micro
+from domain.values import NO_STORE_ID, decimal_from_micro
 
 
 class TransactionKind(StrEnum):
@@ -175,6 +175,11 @@ class Movement:
         """The earn rule."""
         return self.row.rule_code
 
+    @described_field("Code of the campaign whose bonus it is; null for the partner's own rules.")
+    def campaign(self) -> str | None:
+        """The campaign."""
+        return self.row.campaign_code
+
     @described_field("Points, negative when they leave the member's account.")
     def points(self) -> Points:
         """Points from the member's side."""
@@ -221,11 +226,21 @@ class Movement:
         return [LotUse(row=row) for row in await info.context.loaders.lot_uses.load(self.row.id)]
 
 
-@strawberry.type(description="An accepted command: a purchase, a burn, a reversal or an expiry. It never changes.")
+OF_ITS_PARTNER = "Null unless you sent the transaction (the operator sees all)."
+
+
+@strawberry.type(
+    description="An accepted command: a purchase, a burn, a reversal or an expiry. It never changes. Who paid for"
+    " a part of another partner's purchase, in a campaign, sees the partner, kind and times, and its own movements."
+)
 class Transaction(Node):
     """A command as stored."""
 
     row: strawberry.Private[commands.CommandRow]
+
+    def _is_sent_by(self, context: Context) -> bool:
+        """Whether the viewer is the partner that sent it, or the operator, and not only one who funds a part."""
+        return context.may_see(self.row.partner_id)
 
     @described_field("Opaque id of the transaction; every partner sees another one.")
     def id(self, info: Info) -> strawberry.ID:
@@ -244,56 +259,65 @@ class Transaction(Node):
         """The commanding partner."""
         return await known_partner(info.context, self.row.partner_id)
 
-    @guarded_field("Transaction.member", "Whose points it moved.")
-    async def member(self, info: Info) -> Member:
-        """The member, with the balance of now."""
+    @guarded_field("Transaction.member", f"Whose points it moved. {OF_ITS_PARTNER}")
+    async def member(self, info: Info) -> Member | None:
+        """The member, with the balance of now, to whoever sent it."""
+        if not self._is_sent_by(info.context):
+            return None
         row = await info.context.loaders.members.find(self.row.member_id)
         assert row is not None
         return Member(row=row)
 
-    @described_field("Points that it moved in all, negative when they left the member's account.")
+    @described_field(
+        "Points that it moved in all, as far as you see its movements; negative when they left the member's account."
+    )
     def points(self) -> Points:
         """Sum of the movements' points."""
         return Points(self.row.moved_points)
 
-    @described_field("Money of the purchase or of the return; null for a burn, its refund and an expiry.")
+    @described_field(
+        f"Money of the purchase or of the return; null for a burn, its refund and an expiry. {OF_ITS_PARTNER}"
+    )
     def amount(self, info: Info) -> Money | None:
         """The amount as the till gave it."""
-        minor = self.row.amount_minor
+        minor = self.row.amount_minor if self._is_sent_by(info.context) else None
         return None if minor is None else money_from_minor(minor, info.context.programme)
 
-    @described_field("Your own reference, such as the receipt number.")
-    def reference(self) -> str | None:
+    @described_field(f"Your own reference, such as the receipt number. {OF_ITS_PARTNER}")
+    def reference(self, info: Info) -> str | None:
         """The caller's reference."""
-        return self.row.reference
+        return self.row.reference if self._is_sent_by(info.context) else None
 
-    @described_field("The key under which it was sent; null for what no partner sent.")
-    def idempotency_key(self) -> str | None:
+    @described_field(f"The key under which it was sent; null for what no partner sent. {OF_ITS_PARTNER}")
+    def idempotency_key(self, info: Info) -> str | None:
         """The idempotency key, unless the platform made the command."""
-        return None if self.row.key.startswith(SYSTEM_KEY_PREFIX) else self.row.key
+        is_shown = self._is_sent_by(info.context) and not self.row.key.startswith(SYSTEM_KEY_PREFIX)
+        return self.row.key if is_shown else None
 
-    @described_field("The store that it named, if it named one.")
+    @described_field(f"The store that it named, if it named one. {OF_ITS_PARTNER}")
     async def store(self, info: Info) -> Store | None:
         """The store."""
-        if self.row.store_id == OPERATOR_ID:
+        if self.row.store_id == NO_STORE_ID or not self._is_sent_by(info.context):
             return None
         found = await info.context.loaders.stores.load(self.row.store_id)
         return None if found is None else Store(store_id=found.id, code=found.code, name=found.name)
 
-    @described_field("How the customer was served, if the till said so.")
-    def channel(self) -> Channel | None:
+    @described_field(f"How the customer was served, if the till said so. {OF_ITS_PARTNER}")
+    def channel(self, info: Info) -> Channel | None:
         """The channel."""
-        return None if self.row.channel is None else Channel(self.row.channel)
+        if self.row.channel is None or not self._is_sent_by(info.context):
+            return None
+        return Channel(self.row.channel)
 
-    @described_field("Points that were earned but declined because the budget did not cover them.")
-    def declined_points(self) -> Points:
+    @described_field(f"Points that were earned but declined because no budget covered them. {OF_ITS_PARTNER}")
+    def declined_points(self, info: Info) -> Points | None:
         """Declined points of a purchase."""
-        return Points(self.row.declined_points)
+        return Points(self.row.declined_points) if self._is_sent_by(info.context) else None
 
-    @described_field("Why it was reversed, as the till put it.")
-    def reason(self) -> str | None:
+    @described_field(f"Why it was reversed, as the till put it. {OF_ITS_PARTNER}")
+    def reason(self, info: Info) -> str | None:
         """The reason of a reversal."""
-        return self.row.reason
+        return self.row.reason if self._is_sent_by(info.context) else None
 
     @described_field("When it happened; decides terms and rules.")
     def occurred_at(self) -> datetime:
