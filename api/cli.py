@@ -1,27 +1,25 @@
 """The command line: thin commands over the parts; what they do stands in the modules they call."""
 
-import asyncio
 import gc
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import typer.completion
 from rich.console import Console
 from typer._completion_classes import completion_init
 
+from api.cli_jobs import expiring, sweep, worker
 from api.settings import TABLE, Settings, load_settings
+from api.terminal import DATE, JsonFlag, print_json, run, run_loop, screen
 from domain.errors import ConfigurationError, InputFileError, Refused
 
 if TYPE_CHECKING:  # what only some commands need is imported by them: help and completion answer at once
     from api.runtime import Runtime
-
-Result = TypeVar("Result")
 
 app = typer.Typer(
     name="coalition",
@@ -39,9 +37,6 @@ app.add_typer(export_app, name="export")
 app.add_typer(schema_app, name="schema")
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-DATE = "%Y-%m-%d"
-screen = Console(stderr=True)
 
 YOUNG_OBJECTS_MAX = 50_000
 """New objects between two looks for cycles of garbage: modules that load leave none, and looking slows every start."""
@@ -91,41 +86,6 @@ def with_completion(
     """Takes the options that end at once; the commands follow."""
 
 
-def run(work: "Callable[[Runtime], Awaitable[Result]]") -> Result:
-    """Opens the database as the environment says, does the work, and gives everything back."""
-    from api.logs import configure_logging
-    from api.runtime import open_runtime
-
-    settings = load_settings()
-    configure_logging(settings.log_level)
-
-    async def inside() -> Result:
-        async with open_runtime(settings) as runtime:
-            return await work(runtime)
-
-    return run_loop(inside())
-
-
-def run_loop(work: Awaitable[Result]) -> Result:
-    """Runs a coroutine on uvloop where there is one."""
-    from api.logs import watch_loop
-
-    async def awaited() -> Result:
-        watch_loop()
-        return await work
-
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(awaited())
-    return uvloop.run(awaited())
-
-
-def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 def say_where(settings: Settings) -> None:
     """Tells a person what to do with the server that has just started."""
     base = f"http://{settings.host}:{settings.port}"
@@ -157,27 +117,9 @@ def serve() -> None:
     run(lambda runtime: serve_app(runtime, settings, lambda: say_where(settings)))
 
 
-@app.command()
-def worker() -> None:
-    """Run the scheduled jobs until stopped: what is due by itself is booked each minute."""
-    from api.worker import work
-
-    run(lambda runtime: work(runtime, lambda: screen.print("The worker is running (stop it with Ctrl-C).")))
-
-
-@app.command()
-def sweep(as_json: JsonFlag = False) -> None:
-    """Book once what is due by itself, as the worker does each minute: pending points confirmed, others expired."""
-    from api.sweeping import sweep_once
-
-    summary = run(lambda runtime: sweep_once(runtime, screen))
-    if as_json:
-        print_json(summary.as_json())
-    else:
-        for name, value in summary.as_json().items():
-            typer.echo(f"{name}: {value}")
-    if summary.failed:
-        raise typer.Exit(1)
+app.command()(worker)
+app.command()(sweep)
+app.command()(expiring)
 
 
 @app.command()

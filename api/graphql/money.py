@@ -68,11 +68,12 @@ class CursorKey(NamedTuple):
     """Where an item stands in its list: the kind of list and the key by which it is ordered."""
 
     kind: str
-    key: int
+    key: int | tuple[int, ...]
 
     def sealed(self, context: Context) -> str:
         """The cursor as the viewer gets it: keys are ids of ours, which must not join two viewers' data."""
-        return context.services.ids.encode(context.viewer_id, f"{self.kind}Cursor", self.key)
+        numbers = self.key if isinstance(self.key, tuple) else (self.key,)
+        return context.services.ids.encode(context.viewer_id, f"{self.kind}Cursor", *numbers)
 
 
 @strawberry.type(description="Where a page ends and whether there is more.")
@@ -112,15 +113,23 @@ class Connection(Generic[NodeType]):
 
 def cursor_key(context: Context, kind: str, after: str | None) -> int | None:
     """The key in a cursor of that kind; None without a cursor. Raises BAD_USER_INPUT for any other text."""
+    numbers = cursor_numbers(context, kind, after, 1)
+    return None if numbers is None else numbers[0]
+
+
+def cursor_numbers(context: Context, kind: str, after: str | None, count: int) -> tuple[int, ...] | None:
+    """The key of so many numbers in a cursor of that kind; as ``cursor_key``."""
     if after is None:
         return None
     numbers = context.services.ids.decode(context.viewer_id, f"{kind}Cursor", after)
-    if numbers is None or len(numbers) != 1:
+    if numbers is None or len(numbers) != count:
         raise bad_input("after must be a cursor of this list, as pageInfo.endCursor gave it to you", "after")
-    return numbers[0]
+    return numbers
 
 
-def connection_of(kind: str, size: int, found: Sequence[tuple[int, NodeType]]) -> Connection[NodeType]:
+def connection_of(
+    kind: str, size: int, found: Sequence[tuple[int | tuple[int, ...], NodeType]]
+) -> Connection[NodeType]:
     """A page of at most ``size`` of what was found (one more tells that there is a next page), as (key, node)."""
     edges = [Edge(at=CursorKey(kind, key), node=node) for key, node in found[:size]]
     return Connection(

@@ -10,6 +10,7 @@ from api.graphql import wiring
 from api.graphql.accounts import AccountMutations
 from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
+from api.graphql.expiring import ExpiringQueries
 from api.graphql.fields import guarded_field
 from api.graphql.four_eyes import ProposalMutations, ProposalQueries
 from api.graphql.ids import plain_number, split
@@ -71,6 +72,7 @@ class Query(
     NodeQueries,
     ViewerQueries,
     MemberQueries,
+    ExpiringQueries,
     PartnerQueries,
     CampaignQueries,
     TransactionQueries,

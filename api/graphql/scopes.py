@@ -32,6 +32,7 @@ SCOPES: dict[str, Requirement] = {
     ),
     "Query.member": READ_MEMBERS,
     "Query.members": READ_MEMBERS,
+    "Query.expiringPoints": READ_MEMBERS,
     "Query.partner": READ_PARTNERS,
     "Query.partners": READ_PARTNERS,
     "Query.campaigns": READ_PARTNERS,

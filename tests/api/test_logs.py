@@ -256,12 +256,12 @@ def test_facts_quote_the_ledger_and_the_system_only(lines: Lines) -> None:
 
 CRASH = """
 import sys
-from api import cli
+from api import cli, terminal
 
 def broken(*_):
     raise ValueError("marked.person@example.org")
 
-cli.load_settings = broken
+terminal.load_settings = broken
 sys.argv = ["coalition", "verify"]
 cli.main()
 """

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from api import server
-from api.cli import run_loop
 from api.logs import Receive, Send
 from api.server import _config, _Server, allow_many_connections
 from api.settings import load_settings
+from api.terminal import run_loop
 from domain.errors import ConfigurationError
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, cast
 
-from api.cli import run_loop
 from api.server import allow_many_connections
+from api.terminal import run_loop
 from tests.bench.documents import MARKS, Load, http_requests
 from tests.bench.load import HEAD_END, LENGTH, OK
 

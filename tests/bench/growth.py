@@ -3,9 +3,9 @@
 from decimal import Decimal
 from time import perf_counter
 
-from api.cli import run_loop
 from api.clock import system_clock
 from api.embedded import EmbeddedServer
+from api.terminal import run_loop
 from domain.commands import Amount, Earn, MemberRef, Posted, StoreRef
 from domain.database import Database
 from domain.periods import MONTHS_PER_YEAR

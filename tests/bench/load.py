@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, cast
 
-from api.cli import run_loop
+from api.terminal import run_loop
 from tests.bench.documents import MARKS, Load, http_requests
 from tests.tidy import ROOT
 

@@ -7,9 +7,9 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from api.cli import run_loop
 from api.clock import system_clock
 from api.embedded import EmbeddedServer
+from api.terminal import run_loop
 from domain.periods import MONTHS_PER_YEAR
 from settlement.closing import close_period
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
