@@ -13,6 +13,7 @@ from domain.queue import PostingQueue
 
 STEPS = (
     "resolve_members",
+    "reserved_budgets",
     "ensure_periods",
     "lock_shared",
     "load_state",
@@ -24,6 +25,7 @@ STEPS = (
     "load_commands",
     "load_details",
     "load_lots",
+    "load_pending",
     "write_batch",
 )
 """What a batch calls, in about the order of DESIGN.md, "Group commit"; a gate stands before each."""

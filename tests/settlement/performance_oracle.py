@@ -43,12 +43,13 @@ class Ledger:
         for row in self.tables["transaction"]:
             if within(row.occurred_at) and asked(row.partner_id):
                 points[row.kind] += abs(row.points)
-            if within(row.occurred_at) and row.kind == "EARN" and row.party_id != OPERATOR_ID and asked(row.party_id):
+            is_award = row.kind in ("EARN", "CONFIRM") and row.party_id != OPERATOR_ID
+            if is_award and within(row.occurred_at) and asked(row.party_id):
                 charge -= row.issue_value_micro + row.service_fee_micro
         return Totals(
             purchases,
             sales,
-            points["EARN"],
+            points["EARN"] + points["CONFIRM"],
             points["EARN_REVERSAL"],
             points["BURN"],
             points["BURN_REVERSAL"],
