@@ -161,6 +161,18 @@ def apply(
     run(work)
 
 
+@app.command(name="campaigns")
+def list_campaigns(as_json: JsonFlag = False) -> None:
+    """List every campaign: what it gives, who pays, what is left of its own budget."""
+    from api.campaigning import campaigns_table, describe_campaigns
+
+    described = run(describe_campaigns)
+    if as_json:
+        print_json(described)
+    else:
+        Console().print(campaigns_table(described))
+
+
 def read_text(file: Path) -> str:
     """A text file's content. Raises InputFileError when it cannot be read."""
     try:

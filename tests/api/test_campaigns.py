@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from api.campaigning import campaigns_table, describe_campaigns
+from api.runtime import Runtime
 from domain import reading
 from domain.database import Database
+from domain.errors import ConfigurationError
+from domain.terms import ConfigurationCache
 from domain.values import OPERATOR_ID
 from tests.api.graphql_shop import Shop, open_shop
-from tests.factories import COALITION_TOML, apply_toml
+from tests.factories import COALITION_TOML, apply_toml, fixed_clock
 
 GROCER, FUEL, RESTAURANT = 1, 2, 3
 CAMPAIGNS = """
@@ -248,3 +252,35 @@ def _nodes(plan: Any) -> list[dict[str, Any]]:
     if isinstance(plan, dict):
         return [plan, *(one for part in plan.values() if isinstance(part, list | dict) for one in _nodes(part))]
     return []
+
+
+async def test_the_command_line_lists_what_graphql_lists_to_an_operator(shop: Shop) -> None:
+    fuel = await shop.caller("fuel")
+    await fuel.enroll()
+    await fuel.earn("k1")
+    services = shop.services
+    described = await describe_campaigns(Runtime(services.database, services.configuration, services.clock))
+
+    assert [(one["code"], one["partners"], one["gives"], one["max_points"]) for one in described] == [
+        ("spring", ["grocer"], "1.5 x base points", None),
+        ("pump", ["fuel"], "20 points from 30", None),
+        ("joint", None, "0.5 per unit of wine", 10),
+    ]
+    assert [(one["from"], one["to"]) for one in described][1] == ("2017-03-10", "2017-03-20")
+    assert [one["funding"] for one in described] == [
+        {"grocer": "0.600000", "restaurant": "0.400000"},
+        {"restaurant": "1.000000"},
+        {"fuel": "0.250000", "operator": "0.750000"},
+    ]
+    left = {"limit": "1.000000", "reserved": "0.000000", "consumed": "0.270000", "available": "0.730000"}
+    assert [one["budget"] for one in described][:2] == [None, left]
+    table = campaigns_table(described)
+    assert [list(column.cells)[1] for column in table.columns] == [
+        "pump", "2017-03-10 to 2017-03-20", "fuel", "20 points from 30", "restaurant 1", "0.730000 of 1.000000",
+    ]  # fmt: skip
+
+
+async def test_without_a_programme_there_is_nothing_to_list(database: Database) -> None:
+    runtime = Runtime(database, ConfigurationCache(database), fixed_clock())
+    with pytest.raises(ConfigurationError, match="no programme yet"):
+        await describe_campaigns(runtime)
