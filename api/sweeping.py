@@ -25,6 +25,7 @@ class SweepSummary:
     expired_points: int = 0
     confirmed_awards: int = 0
     confirmed_points: int = 0
+    timed_out_holds: int = 0
     failed: int = 0
 
     def as_json(self) -> dict[str, int]:
@@ -35,6 +36,7 @@ class SweepSummary:
             "expiredPoints": self.expired_points,
             "confirmedAwards": self.confirmed_awards,
             "confirmedPoints": self.confirmed_points,
+            "timedOutHolds": self.timed_out_holds,
             "failed": self.failed,
         }
 
@@ -44,6 +46,7 @@ class SweepSummary:
         self.expired_points += swept.expired_points
         self.confirmed_awards += swept.confirmed_awards
         self.confirmed_points += swept.confirmed_points
+        self.timed_out_holds += swept.timed_out_holds
 
 
 async def sweep_all(

@@ -11,21 +11,36 @@ from domain.batch import Batch, Member, Original, budget_window, is_key, is_refe
 from domain.campaign_awards import campaign_windows
 from domain.commands import (
     Adjust,
+    Authorize,
     Burn,
+    Capture,
     Command,
+    CommandKind,
     ConfirmPayment,
     Earn,
     Enroll,
     MemberRef,
+    OriginalRef,
     Reverse,
     Sweep,
     Transfer,
+    Void,
 )
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
 from domain.lots import Account
 from domain.terms import BudgetPlan, Configuration
+
+REVERSIBLE = (CommandKind.EARN, CommandKind.BURN, CommandKind.CAPTURE)
+RESOLVABLE = (CommandKind.AUTHORIZATION,)
+
+
+def reversible(ref: OriginalRef) -> tuple[CommandKind, ...]:
+    """Kinds of command that a reversal may mean; to a till the burn of an authorized one is its capture."""
+    if ref.kind is None:
+        return REVERSIBLE
+    return (CommandKind.BURN, CommandKind.CAPTURE) if ref.kind == CommandKind.BURN else (ref.kind,)
 
 
 @dataclass(slots=True)
@@ -42,7 +57,7 @@ class Asked:
 
     original_ids: set[int] = field(default_factory=set)
     original_keys: set[tuple[int, str]] = field(default_factory=set)
-    """Of what is to be reversed or paid, and of these commands: sent again they mean what they did before."""
+    """Of what is to be reversed, paid or resolved, and of these commands: sent again they mean what they did before."""
 
     original_references: set[AskedOriginal] = field(default_factory=set)
     account_ids: set[int] = field(default_factory=set)
@@ -60,8 +75,12 @@ class Asked:
                 asked.keys.add((command.partner_id, command.key))
             if isinstance(command, Enroll):
                 asked._add_enrolment(command, configuration)
-            elif isinstance(command, Reverse | ConfirmPayment):
-                asked._add_original(command, configuration)
+            elif isinstance(command, Reverse):
+                asked._add_original(command, reversible(command.original), configuration)
+            elif isinstance(command, ConfirmPayment):
+                asked._add_original(command, (CommandKind.EARN,), configuration)
+            elif isinstance(command, Capture | Void):
+                asked._add_original(command, RESOLVABLE, configuration)
             elif isinstance(command, Transfer):
                 asked._add_member(command.source)
                 asked._add_member(command.target)
@@ -86,7 +105,12 @@ class Asked:
         if ref.identifier is not None:
             self.identifiers.add(ref.identifier)
 
-    def _add_original(self, command: Reverse | ConfirmPayment, configuration: Configuration) -> None:
+    def _add_original(
+        self,
+        command: Reverse | ConfirmPayment | Capture | Void,
+        kinds: Sequence[CommandKind],
+        configuration: Configuration,
+    ) -> None:
         ref = command.original
         if is_key(command.key):
             self.original_keys.add((command.partner_id, command.key))
@@ -99,7 +123,7 @@ class Asked:
                 store_id = store_id_of(configuration, command.partner_id, ref.store)
             except Refused:
                 return
-            self.original_references.add(AskedOriginal(command.partner_id, ref.reference, ref.kind, store_id))
+            self.original_references.add(AskedOriginal(command.partner_id, ref.reference, tuple(kinds), store_id))
 
 
 @dataclass(slots=True)
@@ -147,7 +171,7 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     rolls = batch.configuration.programme.rolling_lots
     wanted = {original.command.account_id for original in originals}
     for command in commands:
-        if isinstance(command, Burn | Transfer | Adjust) or (rolls and isinstance(command, Earn)):
+        if isinstance(command, Burn | Authorize | Transfer | Adjust) or (rolls and isinstance(command, Earn)):
             member = member_of(batch, command.source if isinstance(command, Transfer) else command.member)
             wanted.update(() if member is None else (member.account_id,))
         elif isinstance(command, Sweep):
@@ -156,6 +180,24 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
         account
         for account in batch.accounts.values()
         if account.id in wanted or (account.next_expires_at is not None and account.next_expires_at <= horizon)
+    ]
+
+
+def accounts_with_holds(batch: Batch, commands: Sequence[Command]) -> list[int]:
+    """Accounts where points are held and out of which some are to be burned, or that are swept."""
+    members = [member_of(batch, command.member) for command in commands if isinstance(command, Burn | Authorize)]
+    accounts = {member.account_id for member in members if member is not None}
+    accounts |= {command.account_id for command in commands if isinstance(command, Sweep)}
+    return sorted(account.id for account in batch.accounts.values() if account.held and account.id in accounts)
+
+
+def authorizations_of(batch: Batch, originals: Sequence[Original]) -> list[int]:
+    """The authorizations among these commands whose holds deciding needs."""
+    return [
+        original.command.id
+        for original in originals
+        # One that another process committed under a key of this batch may belong to an account that nobody locked.
+        if original.command.kind == CommandKind.AUTHORIZATION and original.command.account_id in batch.accounts
     ]
 
 

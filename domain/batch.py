@@ -4,7 +4,7 @@ Everything here was loaded under the batch's locks or was made by an earlier com
 checks everything first and changes state last, so that a refused command leaves no trace.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from domain.awards import NOTHING_RETURNED, RatedLine, Returned
 from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
 from domain.errors import RefusalCode, Refused
-from domain.lots import Account, Lot, PendingAward
+from domain.lots import Account, Hold, Lot, PendingAward
 from domain.members import is_clean_text
 from domain.periods import local_date
 from domain.positions import Contribution
@@ -31,6 +31,9 @@ KEY_MAX_CHARACTERS = 200
 REFERENCE_MAX_CHARACTERS = 200
 CHANNEL_MAX_CHARACTERS = 50
 REASON_MAX_CHARACTERS = 500
+REFERENCED = frozenset({CommandKind.EARN, CommandKind.BURN, CommandKind.AUTHORIZATION, CommandKind.CAPTURE})
+"""Kinds of command that their reference may name later."""
+
 SYSTEM_KEY_PREFIX = "system:"
 """Keys of commands that no caller sent; callers cannot use it."""
 
@@ -323,6 +326,7 @@ class Batch:
     new_lots: list[Lot] = field(default_factory=list)
     new_lot_uses: list[LotUseRow] = field(default_factory=list)
     new_awards: list[PendingAward] = field(default_factory=list)
+    new_holds: list[Hold] = field(default_factory=list)
     written_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
     """What was written ahead of the batch's end is here, and no longer among the new."""
 
@@ -431,8 +435,8 @@ class Batch:
         """A window that a pending award reserved money of: among those locked, perhaps of a closed period."""
         return next(budget for budget in self.budgets.values() if budget.id == budget_id)
 
-    def originals(self, partner_id: int, ref: OriginalRef, store_id: int) -> Sequence[Original]:
-        """The caller's own commands that a reversal may mean: purchases and burns only."""
+    def originals(self, partner_id: int, ref: OriginalRef, store: int, kinds: Container[CommandKind]) -> list[Original]:
+        """The caller's own commands of these kinds that a reversal, a payment, a capture or a void may mean."""
         found: list[Original] = []
         if ref.command_id is not None and ref.command_id in self.by_id:
             found = [self.by_id[ref.command_id]]
@@ -444,9 +448,8 @@ class Batch:
             original
             for original in found
             if original.command.partner_id == partner_id
-            and original.command.kind in (CommandKind.EARN, CommandKind.BURN)
-            and (ref.kind is None or original.command.kind == ref.kind)
-            and (store_id in (NO_STORE_ID, original.command.store_id))
+            and original.command.kind in kinds
+            and store in (NO_STORE_ID, original.command.store_id)
         ]
 
     def is_replay(self, found: CommandRow) -> bool:
@@ -461,7 +464,7 @@ class Batch:
         command = original.command
         self.by_key[original.key] = original
         self.by_id[command.id] = original
-        if command.reference is not None and command.kind in (CommandKind.EARN, CommandKind.BURN):
+        if command.reference is not None and command.kind in REFERENCED:
             self.by_reference.setdefault((command.partner_id, command.reference), []).append(original)
             self.taken_references.add((command.partner_id, command.reference, command.kind, command.store_id))
 

@@ -1,10 +1,10 @@
 """Deciding about burns, and booking expired lots just before one would use them."""
 
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
-from domain.commands import Burn, CommandKind, CommandRow, MovementKind, Posted
+from domain.commands import Authorize, Burn, CommandKind, CommandRow, MovementKind, Posted
 from domain.confirming import confirm_due, confirmable_points
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
@@ -12,6 +12,7 @@ from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.receipts import balance_view, replayed
+from domain.terms import Terms
 from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX, half_even
 
 PPM = 1_000_000
@@ -19,13 +20,69 @@ PPM = 1_000_000
 
 def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     """Accepts a burn out of the member's lots. Raises Refused and changes nothing."""
+    begun = begin_burn(batch, command, CommandKind.BURN, member)
+    if isinstance(begun, Posted):
+        return begun
+    row = begun.row
+    note_use(batch, row)
+    transaction_id = next(batch.new_ids)
+    used = take_in_burn_order(begun)
+    for lot, part in used:
+        batch.new_lot_uses.append(
+            lot_use(batch, lot, transaction_id, MovementKind.BURN, part, row.period_id, row.partner_id)
+        )
+        lot.take(part)
+    begun.account.change(-command.points)
+    begun.account.note_next_expiry()
+    batch.new_transactions.append(
+        redeemer_movement(
+            row,
+            transaction_id,
+            MovementKind.BURN,
+            -command.points,
+            begun.terms.id,
+            reimbursement_micro=command.points * begun.terms.reimbursement_micro,
+            pool_value_micro=-sum(part * lot.price_micro for lot, part in used),
+        )
+    )
+    uses = [BurnUse(lot.id, part, 0) for lot, part in used]
+    batch.remember(
+        Original(row, begun.print_, None, burn_transaction_id=transaction_id, burn_terms_id=begun.terms.id, uses=uses)
+    )
+    return Posted(
+        command=row,
+        points=command.points,
+        awards=(),
+        declined_points=0,
+        shortfall_points=0,
+        balance=balance_view(batch, begun.account.id, command.occurred_at),
+        budget=None,
+        replayed=False,
+    )
+
+
+class BegunBurn(NamedTuple):
+    """A burn or an authorization that passed its checks; expired lots are booked, its command is among the new."""
+
+    row: CommandRow
+    print_: bytes
+    account: Account
+    instant: datetime
+    terms: Terms
+
+
+def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, member: Member | None) -> BegunBurn | Posted:
+    """Checks a burn or an authorization and writes its command; answers a replay at once.
+
+    Raises Refused and changes nothing.
+    """
     batch.check_key(command.key)
     store_id = batch.store_id(command.partner_id, command.store)
     check_points(command.points)
     batch.check_reference(command.reference)
     batch.check_channel(command.channel)
     print_ = fingerprint(
-        kind=CommandKind.BURN,
+        kind=kind,
         member_id=None if member is None else member.id,
         store_id=store_id,
         reference=command.reference,
@@ -41,7 +98,7 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     batch.clock.check_occurred(command.occurred_at)
     batch.check_active(command.partner_id)
     member = batch.active_member(member)
-    batch.check_reference_free(command.partner_id, CommandKind.BURN, command.reference, store_id)
+    batch.check_reference_free(command.partner_id, kind, command.reference, store_id)
     account = batch.accounts[member.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
     usable = account.usable(instant) + confirmable_points(batch, account, instant)
@@ -53,7 +110,7 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
         id=next(batch.new_ids),
         partner_id=command.partner_id,
         key=command.key,
-        kind=CommandKind.BURN,
+        kind=kind,
         account_id=account.id,
         member_id=member.id,
         store_id=store_id,
@@ -71,22 +128,12 @@ def decide_burn(batch: Batch, command: Burn, member: Member | None) -> Posted:
     )
     # A job that is late takes nothing from the member: what is due becomes usable here.
     confirm_due(batch, account, row.period_id, instant)
+    # A job that is late takes nothing from the member: what is due becomes usable here.
+    confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
     stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
     batch.new_commands.append((row, stored))
-    original = Original(row, print_, None, burn_terms_id=terms.id)
-    _write_burn(batch, original, account, instant, terms.reimbursement_micro)
-    batch.remember(original)
-    return Posted(
-        command=row,
-        points=command.points,
-        awards=(),
-        declined_points=0,
-        shortfall_points=0,
-        balance=balance_view(batch, account.id, command.occurred_at),
-        budget=None,
-        replayed=False,
-    )
+    return BegunBurn(row, print_, account, instant, terms)
 
 
 def check_points(points: int) -> None:
@@ -95,54 +142,53 @@ def check_points(points: int) -> None:
         raise Refused(RefusalCode.AMOUNT_INVALID, f"points are from 1 to {POINTS_MAX}", "points")
 
 
-def _write_burn(
-    batch: Batch, original: Original, account: Account, instant: datetime, reimbursement_micro: int
-) -> None:
-    row = original.command
-    note_use(batch, row)
-    transaction_id = next(batch.new_ids)
-    points = -row.moved_points
-    used = allocate(burn_order(account.lots, instant), points)
+def take_in_burn_order(begun: BegunBurn) -> list[tuple[Lot, int]]:
+    """Which lots give how much; the caller takes it of them."""
+    points = -begun.row.moved_points
+    used = allocate(burn_order(begun.account.lots, begun.instant), points)
     assert sum(part for _, part in used) == points, "an account's lots hold its available points"
-    for lot, part in used:
-        lot.take(part)
-        batch.new_lot_uses.append(
-            lot_use(batch, lot, transaction_id, MovementKind.BURN, part, row.period_id, row.partner_id)
-        )
-    account.change(-points)
-    account.note_next_expiry()
-    original.burn_transaction_id = transaction_id
-    original.uses = [BurnUse(lot.id, part, 0) for lot, part in used]
-    batch.new_transactions.append(
-        TransactionRow(
-            account_id=account.id,
-            id=transaction_id,
-            command_id=row.id,
-            kind=MovementKind.BURN,
-            period_id=row.period_id,
-            partner_id=row.partner_id,
-            party_id=row.partner_id,
-            funder_id=None,
-            issuer_id=None,
-            store_id=row.store_id,
-            points=-points,
-            requested_points=points,
-            shortfall_points=0,
-            issue_value_micro=0,
-            service_fee_micro=0,
-            reimbursement_micro=points * reimbursement_micro,
-            breakage_share_micro=0,
-            pool_value_micro=-sum(part * lot.price_micro for lot, part in used),
-            budget_id=None,
-            budget_micro=0,
-            terms_id=original.burn_terms_id,
-            rule_id=None,
-            lot_id=None,
-            reverses_id=None,
-            reverses_period_id=None,
-            occurred_at=row.occurred_at,
-            recorded_at=row.recorded_at,
-        )
+    return used
+
+
+def redeemer_movement(
+    row: CommandRow,
+    transaction_id: int,
+    kind: MovementKind,
+    points: int,
+    terms_id: int,
+    *,
+    reimbursement_micro: int = 0,
+    pool_value_micro: int = 0,
+) -> TransactionRow:
+    """A movement at the partner where points are burned or held; signs as the table has them."""
+    return TransactionRow(
+        account_id=row.account_id,
+        id=transaction_id,
+        command_id=row.id,
+        kind=kind,
+        period_id=row.period_id,
+        partner_id=row.partner_id,
+        party_id=row.partner_id,
+        funder_id=None,
+        issuer_id=None,
+        store_id=row.store_id,
+        points=points,
+        requested_points=abs(points),
+        shortfall_points=0,
+        issue_value_micro=0,
+        service_fee_micro=0,
+        reimbursement_micro=reimbursement_micro,
+        breakage_share_micro=0,
+        pool_value_micro=pool_value_micro,
+        budget_id=None,
+        budget_micro=0,
+        terms_id=terms_id,
+        rule_id=None,
+        lot_id=None,
+        reverses_id=None,
+        reverses_period_id=None,
+        occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
     )
 
 

@@ -122,8 +122,21 @@ class Burn(NamedTuple):
     channel: str | None = None
 
 
+class Authorize(NamedTuple):
+    """Points set aside at the partner for a burn that is not certain yet."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    points: int
+    occurred_at: datetime
+    reference: str
+    store: StoreRef = StoreRef()
+    channel: str | None = None
+
+
 class OriginalRef(NamedTuple):
-    """Which command a reversal undoes: by command id, by key, or by reference with kind and perhaps store.
+    """Which command is undone or resolved: by command id, by key, or by reference with kind and perhaps store.
 
     Exactly one of the three must be given; ``command_id`` is None also for an id that the caller cannot have.
     ``given`` counts how many ways the caller used.
@@ -207,7 +220,27 @@ class Adjust(NamedTuple):
     decision: Decision
 
 
-Command = Enroll | Earn | Burn | Reverse | ConfirmPayment | Sweep | Transfer | Adjust
+class Capture(NamedTuple):
+    """Burns points of an authorization, the rest is released; None: all of it, 0: a void."""
+
+    partner_id: int
+    key: str
+    original: OriginalRef
+    occurred_at: datetime
+    points: int | None = None
+
+
+class Void(NamedTuple):
+    """Calls an authorization off: all its points are released."""
+
+    partner_id: int
+    key: str
+    original: OriginalRef
+    occurred_at: datetime
+    reason: str | None = None
+
+
+Command = Enroll | Earn | Burn | Authorize | Capture | Void | Reverse | ConfirmPayment | Sweep | Transfer | Adjust
 
 
 class Refusal(NamedTuple):
@@ -245,7 +278,8 @@ class CommandRow(NamedTuple):
     recorded_at: datetime
     period_id: int
     moved_points: int
-    """Sum of the points of the command's movements on its own account, signed from the member's side."""
+    """Sum of the points of the command's movements on its own account, signed from the member's side; of a capture, of
+    what it burned alone."""
 
 
 class AwardResult(NamedTuple):
@@ -270,6 +304,19 @@ class BalanceView(NamedTuple):
     available: int
     pending: int
     held: int
+
+
+class HoldView(NamedTuple):
+    """An authorization's hold: points = captured + released once it is resolved (``state`` no longer OPEN)."""
+
+    account_id: int
+    id: int
+    partner_id: int
+    points: int
+    captured: int
+    released: int
+    state: str
+    expires_at: datetime
 
 
 class BudgetView(NamedTuple):
@@ -301,8 +348,9 @@ class Enrolled(NamedTuple):
 class Posted(NamedTuple):
     """Answer to what moves points: the stored command, and the balances after it (a replay: today's).
 
-    ``points`` is what the caller asked about, positive: granted, burned, moved to another account, taken back or given
-    back by a reversal, or made usable by a payment.
+    ``points`` is what the caller asked about, positive: granted, burned, set aside, set free, moved to another account,
+    taken back or given back by a reversal, or made usable by a payment. ``hold`` is that of an
+    authorization, its capture or its void.
     ``shortfall_points`` of a reversal could not be taken back and stay charged to the issuing partner.
     """
 
@@ -314,6 +362,7 @@ class Posted(NamedTuple):
     balance: BalanceView
     budget: BudgetView | None
     replayed: bool
+    hold: HoldView | None = None
 
 
 class Swept(NamedTuple):
@@ -324,6 +373,7 @@ class Swept(NamedTuple):
     expired_points: int = 0
     confirmed_awards: int = 0
     confirmed_points: int = 0
+    timed_out_holds: int = 0
 
     @property
     def replayed(self) -> bool:

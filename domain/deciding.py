@@ -6,11 +6,13 @@ from typing import Any
 
 from domain.adjusting import decide_adjust
 from domain.asked import member_of
-from domain.batch import Batch
+from domain.batch import Batch, Member
 from domain.burning import decide_burn
 from domain.commands import (
     Adjust,
+    Authorize,
     Burn,
+    Capture,
     Command,
     ConfirmPayment,
     Earn,
@@ -20,11 +22,13 @@ from domain.commands import (
     Reverse,
     Sweep,
     Transfer,
+    Void,
 )
 from domain.database import BatchConnection
 from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
 from domain.errors import Refused
+from domain.holding import decide_authorize, decide_capture, decide_void, time_out_due
 from domain.paying import decide_payment
 from domain.reversing import decide_reverse
 from domain.sweeping import decide_sweep
@@ -61,7 +65,10 @@ async def decide_all(connection: BatchConnection, batch: Batch, commands: Sequen
 DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
     Enroll: decide_enroll,
     Earn: lambda batch, command: decide_earn(batch, command, member_of(batch, command.member)),
-    Burn: lambda batch, command: decide_burn(batch, command, member_of(batch, command.member)),
+    Burn: lambda batch, command: decide_burn(batch, command, _burning_member(batch, command)),
+    Authorize: lambda batch, command: decide_authorize(batch, command, _burning_member(batch, command)),
+    Capture: decide_capture,
+    Void: decide_void,
     Adjust: lambda batch, command: decide_adjust(batch, command, member_of(batch, command.member)),
     Reverse: decide_reverse,
     ConfirmPayment: decide_payment,
@@ -79,3 +86,11 @@ def decide(batch: Batch, command: Command) -> Outcome:
         return DECIDERS[type(command)](batch, command)
     except Refused as refused:
         return Refusal(refused.code, refused.message, refused.field, command.key)
+
+
+def _burning_member(batch: Batch, command: Burn | Authorize) -> Member | None:
+    """Whose points are wanted; what is held past its time is free again."""
+    member = member_of(batch, command.member)
+    if member is not None:
+        time_out_due(batch, batch.accounts[member.account_id], command.occurred_at)
+    return member

@@ -17,7 +17,7 @@ from domain.baskets import lines_from_text
 from domain.batch import Budget, BurnUse, Member, Original, StoredAward
 from domain.commands import CommandKind, CommandRow, MovementKind
 from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection, int_array
-from domain.lots import Account, Lot
+from domain.lots import Account, Hold, Lot
 from domain.terms import BudgetPlan
 from domain.values import NO_STORE_ID
 
@@ -103,7 +103,8 @@ COMMAND_COLUMNS = """
 COMMAND_KIND_INDEX = 3
 MOVED_POINTS_SQL = """
     coalesce((SELECT sum(t.points)::bigint FROM transaction AS t
-               WHERE t.command_id = c.id AND t.account_id = c.account_id), 0)
+               WHERE t.command_id = c.id AND t.account_id = c.account_id
+                 AND (t.kind <> 'RELEASE' OR c.kind <> 'CAPTURE')), 0)
 """
 
 # A reference need not be unique (a partner's setting): two fitting ones are enough to know that it is ambiguous.
@@ -128,17 +129,23 @@ ORIGINALS_SQL = text(
         SELECT r.id
           FROM unnest(CAST(:original_partners AS integer[]), CAST(:original_references AS text[]),
                       CAST(:original_kinds AS text[]), CAST(:original_stores AS integer[]))
-               AS asked (partner_id, reference, kind, store_id)
+               AS asked (partner_id, reference, kinds, store_id)
          CROSS JOIN LATERAL (
             (SELECT o.id FROM command AS o
               WHERE o.partner_id = asked.partner_id AND o.reference = asked.reference AND o.reference_unique
-                AND (asked.kind IS NULL OR o.kind = asked.kind)
+                AND o.kind IN ('EARN', 'BURN') AND o.kind = ANY(string_to_array(asked.kinds, ','))
                 AND (asked.store_id = {NO_STORE_ID} OR o.store_id = asked.store_id)
               ORDER BY o.id LIMIT 2)
             UNION ALL
             (SELECT o.id FROM command AS o
               WHERE o.partner_id = asked.partner_id AND o.reference = asked.reference AND NOT o.reference_unique
-                AND o.kind IN ('EARN', 'BURN') AND (asked.kind IS NULL OR o.kind = asked.kind)
+                AND o.kind IN ('EARN', 'BURN') AND o.kind = ANY(string_to_array(asked.kinds, ','))
+                AND (asked.store_id = {NO_STORE_ID} OR o.store_id = asked.store_id)
+              ORDER BY o.id LIMIT 2)
+            UNION ALL
+            (SELECT o.id FROM command AS o
+              WHERE o.partner_id = asked.partner_id AND o.reference = asked.reference
+                AND o.kind IN ('AUTHORIZATION', 'CAPTURE') AND o.kind = ANY(string_to_array(asked.kinds, ','))
                 AND (asked.store_id = {NO_STORE_ID} OR o.store_id = asked.store_id)
               ORDER BY o.id LIMIT 2)) AS r
      )
@@ -149,11 +156,11 @@ ORIGINALS_SQL = text(
 
 @dataclass(frozen=True, slots=True)
 class AskedOriginal:
-    """A reference by which a reversal names its original; ``kind`` None and ``store_id`` 0 leave that open."""
+    """A reference by which a command of one of these kinds is named; ``store_id`` 0 leaves the store open."""
 
     partner_id: int
     reference: str
-    kind: CommandKind | None
+    kinds: tuple[CommandKind, ...]
     store_id: int
 
 
@@ -175,7 +182,7 @@ async def load_commands(
             "references": [reference for _, reference in references],
             "original_partners": [asked.partner_id for asked in originals],
             "original_references": [asked.reference for asked in originals],
-            "original_kinds": [asked.kind for asked in originals],
+            "original_kinds": [",".join(asked.kinds) for asked in originals],
             "original_stores": [asked.store_id for asked in originals],
         },
     )
@@ -220,7 +227,7 @@ AWARDING = (MovementKind.EARN, MovementKind.EARN_PENDING)
 USES_SQL = text(
     """
     SELECT u.transaction_id, u.lot_id, u.points FROM lot_use AS u
-     WHERE u.transaction_id = ANY(CAST(:ids AS bigint[])) AND u.kind = 'BURN' ORDER BY u.id
+     WHERE u.transaction_id = ANY(CAST(:ids AS bigint[])) AND u.kind IN ('BURN', 'CAPTURE') ORDER BY u.id
     """
 )
 
@@ -238,7 +245,7 @@ async def load_details(connection: BatchConnection, originals: Sequence[Original
         if kind in AWARDING and original.command.kind == CommandKind.EARN:
             award.is_pending = kind == MovementKind.EARN_PENDING
             original.awards.append(award)
-        elif kind == "BURN":
+        elif kind in ("BURN", "CAPTURE"):
             original.burn_transaction_id, original.burn_terms_id = award.transaction_id, award.terms_id
     burns = {o.burn_transaction_id: o for o in originals if o.burn_transaction_id is not None}
     if burns:
@@ -387,7 +394,7 @@ async def lock_accounts(connection: BatchConnection, ids: Collection[int]) -> di
 LOTS_SQL = text(
     """
     SELECT account_id, id, transaction_id, issuer_id, funder_id, terms_id, price_micro, breakage_share_ppm, granted,
-           remaining, earned_at, expires_at, grace_until, rolling_months, parent_id
+           remaining, earned_at, expires_at, grace_until, rolling_months, parent_id, reserved
       FROM lot
      WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND (remaining > 0 OR id = ANY(CAST(:lots AS bigint[])))
      ORDER BY id
@@ -402,6 +409,40 @@ async def load_lots(connection: BatchConnection, accounts: Collection[Account], 
         by_id[row[0]].lots.append(Lot(*row))
     for account in accounts:
         account.all_lots_loaded = True
+
+
+HOLDS_SQL = text(
+    """
+    SELECT h.account_id, h.id, h.transaction_id, h.partner_id, c.store_id, c.member_id, c.reference, h.points,
+           h.captured, h.released, h.state, h.expires_at, t.terms_id,
+           array_agg(u.lot_id ORDER BY u.id), array_agg(u.points ORDER BY u.id)
+      FROM (SELECT * FROM hold WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND state = 'OPEN'
+             UNION
+            SELECT * FROM hold WHERE command_id = ANY(CAST(:commands AS bigint[]))) AS h
+      JOIN command AS c ON c.id = h.command_id
+      JOIN transaction AS t ON t.account_id = h.account_id AND t.id = h.transaction_id
+      JOIN lot_use AS u ON u.account_id = h.account_id AND u.transaction_id = h.transaction_id
+     GROUP BY h.account_id, h.id, h.transaction_id, h.partner_id, c.id, h.points, h.captured, h.released, h.state,
+              h.expires_at, t.terms_id
+     ORDER BY h.id
+    """
+)
+
+
+async def load_holds(
+    connection: BatchConnection,
+    accounts: Mapping[int, Account],
+    account_ids: Collection[int],
+    command_ids: Collection[int],
+) -> set[int]:
+    """Step 6: the open holds of some accounts, and those of some authorizations; answers the lots they stand on."""
+    rows = await connection.execute(HOLDS_SQL, {"accounts": list(account_ids), "commands": list(command_ids)})
+    lot_ids: set[int] = set()
+    for *columns, lots, parts in rows.all():
+        hold = Hold(*[*columns, list(zip(lots, parts, strict=True))])
+        accounts[hold.account_id].holds[hold.id] = hold
+        lot_ids.update(lots)
+    return lot_ids
 
 
 ID_BLOCK_SQL = text("SELECT nextval('ledger_id')")

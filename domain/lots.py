@@ -1,4 +1,4 @@
-"""Lots: points of one award that are still open, and the order in which they are used (SETTLEMENT.md c.2).
+"""Lots: points of one award that are still open, the order in which they are used, and holds (SETTLEMENT.md c.2).
 
 Before them come pending awards: points that become a lot when they are confirmed.
 """
@@ -24,7 +24,7 @@ class ClawBack(StrEnum):
 
 @dataclass(slots=True)
 class Lot:
-    """Open points of one award: ``remaining`` of ``granted``.
+    """Open points of one award: ``remaining`` of ``granted``; ``reserved`` ones are set aside by open holds.
 
     ``price_micro`` is the issue price per point at which they entered the pool.
     """
@@ -46,6 +46,7 @@ class Lot:
     parent_id: int | None = None
     """The lot of another account that these points were moved out of; None where they were earned."""
 
+    reserved: int = 0
     is_new: bool = False
     is_changed: bool = False
 
@@ -78,8 +79,58 @@ class Lot:
 
     def restore(self, points: int) -> None:
         """Gives points back that were taken of this lot."""
-        assert 0 <= points <= self.granted - self.remaining
+        assert 0 <= points <= self.granted - self.remaining - self.reserved
         self.remaining += points
+        self.is_changed = True
+
+    def set_aside(self, points: int) -> None:
+        """Reserves points for a hold; until it is resolved they do not expire."""
+        self.take(points)
+        self.reserved += points
+
+    def spend_reserved(self, points: int) -> None:
+        """Uses points that a hold had reserved."""
+        assert 0 <= points <= self.reserved
+        self.reserved -= points
+        self.is_changed = True
+
+    def set_free(self, points: int) -> None:
+        """Makes points usable again that a hold had reserved."""
+        self.spend_reserved(points)
+        self.remaining += points
+
+
+@dataclass(slots=True)
+class Hold:
+    """Points that an authorization set aside; ``id`` is its command's, ``uses`` names (lot id, points) in burn order.
+
+    ``state`` is OPEN, CAPTURED, VOIDED or EXPIRED. The reimbursement is that of ``terms_id``, the authorization's.
+    """
+
+    account_id: int
+    id: int
+    transaction_id: int
+    partner_id: int
+    store_id: int
+    member_id: int
+    reference: str | None
+    points: int
+    captured: int
+    released: int
+    state: str
+    expires_at: datetime
+    terms_id: int
+    uses: list[tuple[int, int]]
+    is_new: bool = False
+    is_changed: bool = False
+
+    def is_due(self, instant: datetime) -> bool:
+        """Whether its time has run out and nobody has booked so yet."""
+        return self.state == "OPEN" and self.expires_at <= instant
+
+    def resolve(self, state: str, captured: int) -> None:
+        """Captures so many of its points and releases the rest."""
+        self.state, self.captured, self.released = state, captured, self.points - captured
         self.is_changed = True
 
 
@@ -142,6 +193,8 @@ class Account:
     next_expires_at: datetime | None
     lots: list[Lot] = field(default_factory=list)
     awards: list[PendingAward] = field(default_factory=list)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    """Those that the batch asks about, and where points are burned the open ones, by their ids."""
     all_lots_loaded: bool = False
     is_new: bool = False
     is_changed: bool = False
@@ -160,6 +213,16 @@ class Account:
     def change_pending(self, points: int) -> None:
         """Adds to the pending points (negative: takes away)."""
         self.pending += points
+        self.is_changed = True
+
+    def set_aside(self, points: int) -> None:
+        """Moves available points to held ones (negative: back)."""
+        self.held += points
+        self.change(-points)
+
+    def spend_held(self, points: int) -> None:
+        """Takes away held points."""
+        self.held -= points
         self.is_changed = True
 
     def add(self, lot: Lot) -> None:

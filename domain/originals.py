@@ -1,25 +1,29 @@
 """Which earlier command a caller means: the purchase or burn to be reversed, the purchase that was paid."""
 
+from domain.asked import reversible
 from domain.batch import Batch, Original, StartOver
-from domain.commands import OriginalRef
+from domain.commands import CommandKind, OriginalRef
 from domain.errors import RefusalCode, Refused
 
 
 def original_of(batch: Batch, partner_id: int, ref: OriginalRef, earlier: Original | None) -> Original:
     """The caller's own command that is meant; ``earlier`` is what the caller's key posted before, if anything.
 
-    Raises Refused (INPUT_INVALID, TRANSACTION_NOT_FOUND, AMBIGUOUS_REFERENCE), or StartOver where the batch did not
-    lock what it found.
+    Raises Refused (INPUT_INVALID, TRANSACTION_NOT_FOUND, NOT_REVERSIBLE, AMBIGUOUS_REFERENCE), or StartOver where the
+    batch did not lock what it found.
     """
     if ref.given != 1:
         message = "name the original by exactly one of transactionId, originalKey, or reference with kind"
         raise Refused(RefusalCode.INPUT_INVALID, message, "transactionId")
     store_id = batch.store_id(partner_id, ref.store)
-    found = batch.originals(partner_id, ref, store_id)
+    found = batch.originals(partner_id, ref, store_id, reversible(ref))
     if earlier is not None:
         # A replay means the command it meant the first time, even where its reference has become ambiguous since.
         found = [o for o in found if o.command.id == earlier.command.reverses_id] or found
     if not found:
+        if batch.originals(partner_id, ref, store_id, (CommandKind.AUTHORIZATION, CommandKind.VOID)):
+            message = "an authorization is voided, not reversed; once it is captured, reverse the capture"
+            raise Refused(RefusalCode.NOT_REVERSIBLE, message)
         message = "this partner has no purchase or burn with that id, key or reference"
         raise Refused(RefusalCode.TRANSACTION_NOT_FOUND, message)
     if len(found) > 1:

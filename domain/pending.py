@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from domain.asked import member_of
 from domain.batch import Batch, Original, StartOver
-from domain.commands import Burn, Command, ConfirmPayment, Sweep
+from domain.commands import Authorize, Burn, Command, ConfirmPayment, Sweep
 from domain.database import BatchConnection
 from domain.lots import PendingAward
 
@@ -91,7 +91,7 @@ async def load_pending(
 
 def _confirming(batch: Batch, commands: Sequence[Command]) -> set[int]:
     """Accounts whose due awards these commands confirm, whatever else they do."""
-    members = [member_of(batch, command.member) for command in commands if isinstance(command, Burn)]
+    members = [member_of(batch, command.member) for command in commands if isinstance(command, Burn | Authorize)]
     swept = {command.account_id for command in commands if isinstance(command, Sweep)}
     return {member.account_id for member in members if member is not None} | (swept & batch.accounts.keys())
 

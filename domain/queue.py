@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.adjusting import load_adjustments
-from domain.asked import Asked, Known, accounts_with_lots, budget_windows
+from domain.asked import Asked, Known, accounts_with_holds, accounts_with_lots, authorizations_of, budget_windows
 from domain.batch import (
     Batch,
     BatchClock,
@@ -48,6 +48,7 @@ from domain.loading import (
     create_budgets,
     load_commands,
     load_details,
+    load_holds,
     load_lots,
     load_members,
     load_secret,
@@ -410,9 +411,14 @@ class PostingQueue:
         if asked.account_ids:
             batch.last_members = await load_last_members(connection, asked.account_ids)
         await load_moved_today(connection, batch, commands)
+        lot_ids = {lot_id for original in needed for lot_id in original.lot_ids}
+        held = accounts_with_holds(batch, commands)
+        authorizations = authorizations_of(batch, needed)
+        if held or authorizations:
+            lot_ids |= await load_holds(connection, batch.accounts, held, authorizations)
         accounts = accounts_with_lots(batch, commands, needed)
         if accounts:
-            await load_lots(connection, accounts, {lot_id for original in needed for lot_id in original.lot_ids})
+            await load_lots(connection, accounts, lot_ids)
         await load_pending(connection, batch, commands, needed, original_ids)
 
     async def _claim(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> None:

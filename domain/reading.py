@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow
+from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow, HoldView
 from domain.loading import LIVE_OVERDRAFT_SQL
 from domain.terms import Partner, Store
 
@@ -64,6 +64,14 @@ class MovementRow(NamedTuple):
     pool_value_micro: int
     rule_code: str | None
     campaign_code: str | None
+
+
+class HoldRow(NamedTuple):
+    """A hold, whose points it holds, and the key of its authorization."""
+
+    hold: HoldView
+    member_id: int
+    key: str
 
 
 class LotUseRow(NamedTuple):
@@ -167,7 +175,7 @@ COMMAND_COLUMNS_SQL = """
     c.id, c.partner_id, c.idempotency_key, c.kind, c.account_id, c.member_id, c.store_id, c.reference, c.channel,
     c.amount_minor, c.points, c.reverses_id, c.reason, c.declined_points, c.occurred_at, c.recorded_at, c.period_id,
     (SELECT coalesce(sum(t.points), 0)::bigint FROM transaction AS t
-      WHERE t.command_id = c.id AND t.account_id = c.account_id)
+      WHERE t.command_id = c.id AND t.account_id = c.account_id AND (t.kind <> 'RELEASE' OR c.kind <> 'CAPTURE'))
 """
 TRANSACTIONS_SQL = f"SELECT {COMMAND_COLUMNS_SQL} FROM command AS c WHERE c.kind <> 'ENROLL'"  # noqa: S608 (constants of this module)
 TRANSACTIONS_BY_ID_SQL = text(f"{TRANSACTIONS_SQL} AND c.id = ANY(:ids)")
@@ -220,7 +228,22 @@ LOT_USES_SQL = text(
     "SELECT transaction_id, points, issuer_id, price_micro FROM lot_use WHERE transaction_id = ANY(:ids)"
     " ORDER BY transaction_id, id"
 )
-_CONDITIONS = {"MEMBER": MEMBER_CONDITIONS, "TRANSACTION": TRANSACTION_CONDITIONS}
+HOLD_COLUMNS_SQL = """
+    h.account_id, h.id, h.partner_id, h.points, h.captured, h.released, h.state, h.expires_at, c.member_id,
+    c.idempotency_key
+"""
+HOLDS_SQL = f"SELECT {HOLD_COLUMNS_SQL} FROM hold AS h JOIN command AS c ON c.id = h.command_id WHERE true"  # noqa: S608 (constants of this module)
+HOLD_BY_ID_SQL = text(f"{HOLDS_SQL} AND h.account_id = :account AND h.id = :id")
+HOLD_CONDITIONS = {
+    "partner": "h.partner_id = :partner",
+    "before": "h.command_id < :before",
+    "state": "h.state = :state",
+    "member": "h.account_id = (SELECT account_id FROM member WHERE id = :member) AND c.member_id = :member",
+    "reference": "c.reference = :reference",
+    "expires_before": "h.expires_at < :expires_before",
+}
+RESOLUTIONS_SQL = text(f"{TRANSACTIONS_SQL} AND c.reverses_id = ANY(:ids) AND c.kind IN ('CAPTURE', 'VOID')")
+_CONDITIONS = {"MEMBER": MEMBER_CONDITIONS, "TRANSACTION": TRANSACTION_CONDITIONS, "HOLD": HOLD_CONDITIONS}
 
 
 @cache
@@ -243,6 +266,29 @@ async def transactions_page(connection: AsyncConnection, conditions: Mapping[str
 async def transactions_by_id(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, CommandRow]:
     """Commands but enrolments by their ids, as far as the viewer may see them."""
     return {row[0]: _command(row) for row in await connection.execute(TRANSACTIONS_BY_ID_SQL, {"ids": list(ids)})}
+
+
+async def holds_page(connection: AsyncConnection, conditions: Mapping[str, Any], limit: int) -> list[HoldRow]:
+    """Holds that meet the conditions (names of HOLD_CONDITIONS), latest id first."""
+    query = _page_query(HOLDS_SQL, "h.command_id", "HOLD", *conditions)
+    return [_hold(row) for row in await connection.execute(query, {**conditions, "limit": limit})]
+
+
+async def hold_by_id(connection: AsyncConnection, account_id: int, hold_id: int) -> HoldRow | None:
+    """One hold, as far as the viewer may see it."""
+    row = (await connection.execute(HOLD_BY_ID_SQL, {"account": account_id, "id": hold_id})).one_or_none()
+    return None if row is None else _hold(row)
+
+
+def _hold(row: Sequence[Any]) -> HoldRow:
+    width = len(HoldView._fields)
+    return HoldRow(HoldView(*row[:width]), *row[width:])
+
+
+async def resolutions_of(connection: AsyncConnection, hold_ids: Sequence[int]) -> dict[int, CommandRow]:
+    """The captures and voids of these holds, by the hold's id."""
+    rows = map(_command, await connection.execute(RESOLUTIONS_SQL, {"ids": list(hold_ids)}))
+    return {row.reverses_id: row for row in rows if row.reverses_id is not None}
 
 
 async def line_commands(
@@ -278,7 +324,7 @@ async def lot_uses_of(connection: AsyncConnection, movement_ids: Sequence[int]) 
     return found
 
 
-PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique, risk FROM partner"
+PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes FROM partner"
 PARTNERS_BY_ID_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id = ANY(:ids)")
 PARTNER_BY_CODE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE code = :code")
 PARTNERS_PAGE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id > :after ORDER BY id LIMIT :limit")

@@ -275,7 +275,7 @@ def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> 
         if part == 0:
             continue
         lot = lots[use.lot_id]
-        _make_usable(batch, account, lot, row, instant)
+        make_usable(batch, account, lot, row, instant)
         lot.restore(part)
         use.restored += part
         to_give -= part
@@ -320,7 +320,8 @@ def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> 
     )
 
 
-def _make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
+def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
+    """Gives a lot that is past the days of grace, before points return to it."""
     # What still lay in a past lot is expired first: the grace is for the refunded points alone.
     if lot.is_past(instant):
         if lot.remaining:

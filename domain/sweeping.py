@@ -15,6 +15,7 @@ from domain.burning import expire_past_lots
 from domain.commands import Sweep, Swept
 from domain.confirming import confirm_due
 from domain.database import BatchConnection, Database
+from domain.holding import time_out_due
 from domain.values import OPERATOR_ID
 
 
@@ -34,6 +35,7 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
         return Swept(command.account_id)  # nobody ever did anything with it
     now = batch.clock.recorded_at
     cause = _SweepCause(member_id, now, batch.clock.booking(now).period_id)
+    timed_out = time_out_due(batch, account, now)
     due = [award.open_points for award in account.awards if award.is_due(now)]
     confirm_due(batch, account, cause.period_id, now)
     # After it, so that what is confirmed too late to be of use expires with the rest.
@@ -47,6 +49,7 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
         expired_points=sum(past),
         confirmed_awards=len(due),
         confirmed_points=sum(due),
+        timed_out_holds=timed_out,
     )
 
 
@@ -72,6 +75,7 @@ DUE_SOURCES = (
     "SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :now",
     """SELECT release_at AS due_at, account_id FROM pending_award
         WHERE release_at <= :now AND open_points > 0 AND NOT waits_for_payment""",
+    "SELECT expires_at AS due_at, account_id FROM hold WHERE state = 'OPEN' AND expires_at <= :now",
 )
 """Where something may be due: each answers (since when, account) and has an index in that order."""
 

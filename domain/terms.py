@@ -48,6 +48,7 @@ class Programme:
     transfer_max_points: int | None
     transfer_max_points_per_day: int | None
     claw_back: str
+    hold_minutes: int
     version: int
 
     @cached_property
@@ -88,6 +89,8 @@ class Partner:
     state: str
     reference_unique: bool
     risk: str = "NORMAL"
+    hold_minutes: int | None = None
+    """How long its authorizations hold points; None: as the programme says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,11 @@ class Configuration:
         """Start of the earliest terms of any partner; None without terms."""
         return min((versions[0].starts for versions in self.terms.values() if versions), default=None)
 
+    def hold_minutes(self, partner_id: int) -> int:
+        """How long an authorization of this partner holds its points."""
+        own = self.partners[partner_id].hold_minutes
+        return self.programme.hold_minutes if own is None else own
+
     def terms_at(self, partner_id: int, occurred_at: datetime) -> Terms | None:
         """The partner's terms in force when something happened (DESIGN.md section 12, item 5)."""
         return in_force(self.terms.get(partner_id, ()), local_date(occurred_at, self.programme.zone))
@@ -307,9 +315,11 @@ class Configuration:
 PROGRAMME_SQL = text(
     "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry, expiry_months,"
     " expiry_years, rolling_lots, grace_days, max_backdate_days, member_transfers, transfer_max_points,"
-    " transfer_max_points_per_day, claw_back, version FROM programme"
+    " transfer_max_points_per_day, claw_back, hold_minutes, version FROM programme"
 )
-PARTNER_SQL = text("SELECT id, code, name, category, state, reference_unique, risk FROM partner ORDER BY id")
+PARTNER_SQL = text(
+    "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes FROM partner ORDER BY id"
+)
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")
 TERMS_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), issue_price_micro, service_fee_micro, reimbursement_micro,"

@@ -40,7 +40,7 @@ COMMAND_COLUMNS = (
 
 LOT_COLUMNS = (
     "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
-    "granted", "remaining", "earned_at", "expires_at", "grace_until", "parent_id", "rolling_months",
+    "granted", "remaining", "reserved", "earned_at", "expires_at", "grace_until", "parent_id", "rolling_months",
 )  # fmt: skip
 PENDING_AWARD_COLUMNS = (
     "account_id", "id", "transaction_id", "command_id", "member_id", "partner_id", "issuer_id", "funder_id",
@@ -48,6 +48,10 @@ PENDING_AWARD_COLUMNS = (
     "waits_for_payment", "earned_at",
 )  # fmt: skip
 MEMBER_COLUMNS = ("id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes")
+HOLD_COLUMNS = (
+    "account_id", "id", "command_id", "transaction_id", "partner_id", "points", "captured", "released", "state",
+    "expires_at",
+)  # fmt: skip
 ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at")
 
 INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idempotency_key")
@@ -55,15 +59,18 @@ INSERT_TRANSACTIONS_SQL = _insert_sql("transaction", HASHED_TRANSACTION_COLUMNS,
 INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id")
 INSERT_LOT_USES_SQL = _insert_sql("lot_use", LotUseRow._fields, "account_id, id")
 INSERT_AWARDS_SQL = _insert_sql("pending_award", PENDING_AWARD_COLUMNS, "account_id, id")
+INSERT_HOLDS_SQL = _insert_sql("hold", HOLD_COLUMNS, "account_id, id")
 INSERT_MEMBERS_SQL = _insert_sql("member", MEMBER_COLUMNS, "id")
 INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
 
 UPDATE_LOTS_SQL = text(
     """
-    UPDATE lot SET remaining = new.remaining, expires_at = new.expires_at, grace_until = new.grace_until
+    UPDATE lot
+       SET remaining = new.remaining, reserved = new.reserved, expires_at = new.expires_at,
+           grace_until = new.grace_until
       FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:remaining AS bigint[]),
-                  CAST(:expiries AS timestamptz[]), CAST(:graces AS timestamptz[]))
-        AS new (account_id, id, remaining, expires_at, grace_until)
+                  CAST(:reserved AS bigint[]), CAST(:expiries AS timestamptz[]), CAST(:graces AS timestamptz[]))
+        AS new (account_id, id, remaining, reserved, expires_at, grace_until)
      WHERE lot.account_id = new.account_id AND lot.id = new.id
     """
 )
@@ -87,6 +94,15 @@ UPDATE_AWARDS_SQL = text(
                   CAST(:reserved AS bigint[]), CAST(:waits AS boolean[]))
         AS new (account_id, id, open_points, reserved_micro, waits_for_payment)
      WHERE pending_award.account_id = new.account_id AND pending_award.id = new.id
+    """
+)
+UPDATE_HOLDS_SQL = text(
+    """
+    UPDATE hold SET captured = new.captured, released = new.released, state = new.state
+      FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:captured AS bigint[]),
+                  CAST(:released AS bigint[]), CAST(:states AS text[]))
+        AS new (account_id, id, captured, released, state)
+     WHERE hold.account_id = new.account_id AND hold.id = new.id
     """
 )
 UPDATE_BUDGETS_SQL = text(
@@ -138,6 +154,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await write_ahead(connection, batch)
     await _update_lots(connection, batch.accounts.values())
     await _update_awards(connection, batch.accounts.values())
+    await _write_holds(connection, batch)
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
     await add_positions(connection, batch.position_changes)
@@ -214,11 +231,10 @@ def _command_values(row: CommandRow, stored: CommandInput) -> tuple[object, ...]
 
 
 def _lot_values(lot: Lot) -> tuple[object, ...]:
-    reserved = None  # left to the table's default
     return (
         lot.account_id, lot.id, lot.transaction_id, lot.issuer_id, lot.funder_id, lot.terms_id, lot.price_micro,
-        lot.breakage_share_ppm, lot.granted, lot.remaining, reserved, lot.earned_at, lot.expires_at, lot.grace_until,
-        lot.parent_id, lot.rolling_months,
+        lot.breakage_share_ppm, lot.granted, lot.remaining, lot.reserved, lot.earned_at, lot.expires_at,
+        lot.grace_until, lot.parent_id, lot.rolling_months,
     )  # fmt: skip
 
 
@@ -271,6 +287,7 @@ async def _update_lots(connection: BatchConnection, accounts: Iterable[Account])
             "accounts": [lot.account_id for lot in lots],
             "ids": [lot.id for lot in lots],
             "remaining": [lot.remaining for lot in lots],
+            "reserved": [lot.reserved for lot in lots],
             "expiries": [lot.expires_at for lot in lots],
             "graces": [lot.grace_until for lot in lots],
         }
@@ -288,6 +305,31 @@ async def _update_awards(connection: BatchConnection, accounts: Iterable[Account
             "waits": [award.waits_for_payment for award in awards],
         }
         await _expect(connection, UPDATE_AWARDS_SQL, parameters, len(awards))
+
+
+async def _write_holds(connection: BatchConnection, batch: Batch) -> None:
+    if batch.new_holds:
+        rows = [
+            (h.account_id, h.id, h.id, h.transaction_id, h.partner_id, h.points, h.captured, h.released, h.state,
+             h.expires_at)
+            for h in batch.new_holds
+        ]  # fmt: skip
+        await _insert(connection, INSERT_HOLDS_SQL, rows)
+    changed = [
+        hold
+        for account in batch.accounts.values()
+        for hold in account.holds.values()
+        if hold.is_changed and not hold.is_new
+    ]
+    if changed:
+        parameters: dict[str, list[object]] = {
+            "accounts": [hold.account_id for hold in changed],
+            "ids": [hold.id for hold in changed],
+            "captured": [hold.captured for hold in changed],
+            "released": [hold.released for hold in changed],
+            "states": [hold.state for hold in changed],
+        }
+        await _expect(connection, UPDATE_HOLDS_SQL, parameters, len(changed))
 
 
 async def _update_accounts(connection: BatchConnection, accounts: Iterable[Account]) -> None:

@@ -27,10 +27,10 @@ INSERT_PROGRAMME_SQL = text(
     """
     INSERT INTO programme (name, currency, currency_digits, timezone, region, point_value_micro, period,
                            expiry, expiry_months, expiry_years, rolling_lots, grace_days, max_backdate_days,
-                           member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back)
+                           member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back, hold_minutes)
     VALUES (:name, :currency, :currency_digits, :timezone, :region, :point_value_micro, :period,
             :expiry, :expiry_months, :expiry_years, :expiry = 'rolling', :grace_days, :max_backdate_days,
-            :member_transfers, :transfer_max_points, :transfer_max_points_per_day, :claw_back)
+            :member_transfers, :transfer_max_points, :transfer_max_points_per_day, :claw_back, :hold_minutes)
     """
 )
 UPDATE_PROGRAMME_SQL = text(
@@ -42,22 +42,23 @@ UPDATE_PROGRAMME_SQL = text(
            rolling_lots = rolling_lots OR :expiry = 'rolling',
            grace_days = :grace_days, max_backdate_days = :max_backdate_days,
            member_transfers = :member_transfers, transfer_max_points = :transfer_max_points,
-           transfer_max_points_per_day = :transfer_max_points_per_day, claw_back = :claw_back
+           transfer_max_points_per_day = :transfer_max_points_per_day, claw_back = :claw_back,
+           hold_minutes = :hold_minutes
     """
 )
 RAISE_VERSION_SQL = text("UPDATE programme SET version = version + 1 RETURNING version")
 
 INSERT_PARTNER_SQL = text(
     """
-    INSERT INTO partner (code, name, category, state, reference_unique, risk)
-    VALUES (:code, :name, :category, :state, :reference_unique, :risk)
+    INSERT INTO partner (code, name, category, state, reference_unique, risk, hold_minutes)
+    VALUES (:code, :name, :category, :state, :reference_unique, :risk, :hold_minutes)
     """
 )
 UPDATE_PARTNER_SQL = text(
     """
     UPDATE partner
        SET name = :name, category = :category, state = :state, reference_unique = :reference_unique,
-           risk = :risk
+           risk = :risk, hold_minutes = :hold_minutes
      WHERE id = :id
     """
 )

@@ -30,6 +30,10 @@ from partners.toml_section import CODE, CODE_HINT, MONEY_MAX_MICRO, RATE_MAX_MIC
 
 PRICE_MAX_MICRO = 1000 * MICRO_PER_UNIT
 
+HOLD_MINUTES = 7 * 24 * 60
+"""A week: an order is sent, or a stay paid, within it; a pump says less and a hotel more."""
+
+HOLD_MAX_MINUTES = 366 * 24 * 60
 STATES = ("ACTIVE", "SUSPENDED")
 RISKS = ("NORMAL", PAID_FIRST)
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
@@ -62,6 +66,7 @@ class ProgrammeSection:
     transfer_max_points: int | None
     transfer_max_points_per_day: int | None
     claw_back: str
+    hold_minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class PartnerSection:
     category: str
     state: str
     reference_unique: bool
+    hold_minutes: int | None
     stores: tuple[StoreSection, ...]
     terms: tuple[TermsSection, ...]
     budgets: tuple[BudgetSection, ...]
@@ -170,7 +176,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
     known = (
         "name", "currency", "timezone", "region", "point_value", "period", "expiry", "expiry_months", "expiry_years",
         "grace_days", "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day",
-        "claw_back",
+        "claw_back", "hold_minutes",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -201,6 +207,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
         transfer_max_points=_points_or_none(section, "transfer_max_points"),
         transfer_max_points_per_day=_points_or_none(section, "transfer_max_points_per_day"),
         claw_back=section.choice("claw_back", tuple(ClawBack), default=ClawBack.OWN_LOT_THEN_ISSUER),
+        hold_minutes=section.whole("hold_minutes", 1, HOLD_MAX_MINUTES, default=HOLD_MINUTES),
     )
     return programme if section.sound else None
 
@@ -249,7 +256,8 @@ def _partner(
     code = table.get("code")
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
-        "code", "name", "category", "state", "reference_unique", "risk", "stores", "terms", "budget", "earn_rule",
+        "code", "name", "category", "state", "reference_unique", "risk", "hold_minutes", "stores", "terms", "budget",
+        "earn_rule",
     )  # fmt: skip
     section = Section(table, where, known, problems)
     if code == OPERATOR_CODE:
@@ -261,12 +269,17 @@ def _partner(
         state=section.choice("state", STATES, default="ACTIVE"),
         reference_unique=section.flag("reference_unique", default=True),
         risk=section.choice("risk", RISKS, default="NORMAL"),
+        hold_minutes=_own_hold_minutes(section),
         stores=_stores(section),
         terms=_all_terms(section, digits),
         budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
         earn_rules=_earn_rules(section),
     )
     return partner if section.sound else None
+
+
+def _own_hold_minutes(section: Section) -> int | None:
+    return section.whole("hold_minutes", 1, HOLD_MAX_MINUTES) if section.has("hold_minutes") else None
 
 
 def _stores(partner: Section) -> tuple[StoreSection, ...]:

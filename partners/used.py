@@ -24,7 +24,7 @@ USES_OF_TERMS_SQL = text(
     """
     SELECT count(DISTINCT command_id) FROM transaction
      WHERE period_id >= :first_period AND terms_id = :id
-       AND kind IN ('EARN', 'EARN_PENDING', 'BURN') AND occurred_at >= :lost_at
+       AND kind IN ('EARN', 'EARN_PENDING', 'BURN', 'HOLD') AND occurred_at >= :lost_at
     """
 )
 # The fixed fee is charged at the terms that cover the period's last instant.

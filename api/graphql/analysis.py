@@ -24,12 +24,11 @@ from graphql import (
 )
 from graphql.type import GraphQLField, GraphQLObjectType
 
-from api.graphql.limits import COST_MAX, DEPTH_MAX, EARN_MANY_MAX, LIST_ITEMS, PAGE_DEFAULT, PAGE_MAX
+from api.graphql.limits import COST_MAX, DEPTH_MAX, LIST_ITEMS, MANY_MAX, PAGE_DEFAULT, PAGE_MAX
 from api.graphql.scopes import NODE_SCOPES, SCOPES, Requirement
 
 BATCHES = {
-    "Mutation.earnMany": ("inputs", EARN_MANY_MAX),
-    "Mutation.confirmPaymentMany": ("inputs", EARN_MANY_MAX),
+    f"Mutation.{name}": ("inputs", MANY_MAX) for name in ("earnMany", "burnMany", "reverseMany", "confirmPaymentMany")
 }
 """Fields that post a list: the argument that holds it and how long it may be."""
 

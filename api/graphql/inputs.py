@@ -102,6 +102,10 @@ class BurnInput:
             store=store_ref(self.store_id, self.store_code),
         )
 
+    def as_authorization(self, context: Context) -> commands.Authorize:
+        """The domain's command of it where the points are only set aside."""
+        return commands.Authorize(*self.as_command(context))
+
 
 @strawberry.input(
     description="Goods returned, or a burn refunded. Name the original in exactly one way: transactionId, originalKey,"
@@ -115,7 +119,9 @@ class ReverseInput:
     transaction_id: strawberry.ID | None = strawberry.field(description="The original, by its id.")
     original_key: str | None = strawberry.field(description="The original, by the key under which it was sent.")
     reference: str | None = strawberry.field(description="The original, by your reference; needs kind.")
-    kind: TransactionKind | None = strawberry.field(description="With reference: EARN or BURN.")
+    kind: TransactionKind | None = strawberry.field(
+        description="With reference: EARN, or BURN (which a capture is too)."
+    )
     store_id: strawberry.ID | None = strawberry.field(description="With reference: the original's store, by id.")
     store_code: str | None = strawberry.field(description="With reference: the original's store, by code.")
     amount: MoneyInput | None = strawberry.field(description="Of a purchase: how much money is returned.")
@@ -141,6 +147,75 @@ class ReverseInput:
             amount=None if self.amount is None else self.amount.as_amount(),
             lines=basket(self.lines),
             points=self.points,
+            reason=self.reason,
+        )
+
+
+@strawberry.input(
+    description="A capture of an authorization, once. Name the authorization in exactly one way: holdId, originalKey,"
+    " or reference (with store)."
+)
+class CaptureBurnInput:
+    """A capture."""
+
+    idempotency_key: str = strawberry.field(description=KEY)
+    hold_id: strawberry.ID | None = strawberry.field(description="The authorization, by the id of its hold.")
+    original_key: str | None = strawberry.field(description="The authorization, by the key under which it was sent.")
+    reference: str | None = strawberry.field(description="The authorization, by your reference.")
+    store_id: strawberry.ID | None = strawberry.field(description="With reference: the authorization's store, by id.")
+    store_code: str | None = strawberry.field(description="With reference: the authorization's store, by code.")
+    points: Points | None = strawberry.field(
+        description="How many of the held points are burned, none: all of them. The rest goes back to the member; 0 is"
+        " a void."
+    )
+    occurred_at: datetime = strawberry.field(
+        description="When it happened at the till; terms are those of the authorization. At most five minutes ahead,"
+        " and no further back than the programme allows."
+    )
+
+    def as_command(self, context: Context) -> commands.Capture:
+        """The domain's command of it, from the viewer's partner."""
+        store = store_ref(self.store_id, self.store_code)
+        return commands.Capture(
+            partner_id=context.viewer_id,
+            key=self.idempotency_key,
+            original=original_ref(
+                context, self.hold_id, self.original_key, self.reference, store=store, type_name="BurnHold"
+            ),
+            occurred_at=self.occurred_at,
+            points=self.points,
+        )
+
+
+@strawberry.input(
+    description="An authorization called off, before it is captured. Name it in exactly one way: holdId, originalKey,"
+    " or reference (with store)."
+)
+class VoidBurnInput:
+    """A void."""
+
+    idempotency_key: str = strawberry.field(description=KEY)
+    hold_id: strawberry.ID | None = strawberry.field(description="The authorization, by the id of its hold.")
+    original_key: str | None = strawberry.field(description="The authorization, by the key under which it was sent.")
+    reference: str | None = strawberry.field(description="The authorization, by your reference.")
+    store_id: strawberry.ID | None = strawberry.field(description="With reference: the authorization's store, by id.")
+    store_code: str | None = strawberry.field(description="With reference: the authorization's store, by code.")
+    occurred_at: datetime = strawberry.field(
+        description="When it happened at the till. At most five minutes ahead, and no further back than the programme"
+        " allows."
+    )
+    reason: str | None = strawberry.field(description="Why, for your own records.")
+
+    def as_command(self, context: Context) -> commands.Void:
+        """The domain's command of it, from the viewer's partner."""
+        store = store_ref(self.store_id, self.store_code)
+        return commands.Void(
+            partner_id=context.viewer_id,
+            key=self.idempotency_key,
+            original=original_ref(
+                context, self.hold_id, self.original_key, self.reference, store=store, type_name="BurnHold"
+            ),
+            occurred_at=self.occurred_at,
             reason=self.reason,
         )
 
@@ -176,19 +251,20 @@ class EnrollMemberInput:
 
 def original_ref(
     context: Context,
-    transaction_id: strawberry.ID | None,
+    given_id: strawberry.ID | None,
     original_key: str | None,
     reference: str | None,
     *,
-    kind: commands.CommandKind | None,
     store: commands.StoreRef,
+    kind: commands.CommandKind | None = None,
+    type_name: str = "Transaction",
 ) -> commands.OriginalRef:
     """Which earlier command is meant; an id that is none names nothing, and how many ways were given is kept."""
     command_id = None
-    if transaction_id is not None:
-        numbers = context.services.ids.decode(context.viewer_id, "Transaction", transaction_id)
+    if given_id is not None:
+        numbers = context.services.ids.decode(context.viewer_id, type_name, given_id)
         command_id = numbers[-1] if numbers else None
-    given = sum(way is not None for way in (transaction_id, original_key, reference))
+    given = sum(way is not None for way in (given_id, original_key, reference))
     return commands.OriginalRef(command_id, original_key, reference, kind, store, given)
 
 

@@ -23,7 +23,8 @@ LIST_ITEMS = 5
 PAGE_DEFAULT = 20
 PAGE_MAX = 100
 
-EARN_MANY_MAX = 500
+MANY_MAX = 500
+"""Commands of one earnMany, burnMany or reverseMany."""
 
 REPORT_DAYS_MAX = 3_660
 """Days of one performance report: ten years."""

@@ -157,6 +157,11 @@ class Loaders:
         return self.batched(reading.transactions_by_id, _none)
 
     @cached_property
+    def resolutions(self) -> DataLoader[int, CommandRow | None]:
+        """Captures and voids by the id of their hold."""
+        return self.batched(reading.resolutions_of, _none)
+
+    @cached_property
     def movements(self) -> DataLoader[int, list[reading.MovementRow]]:
         """Movements by command id."""
         return self.batched(reading.movements_of, list)

@@ -21,7 +21,19 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from domain.commands import Burn, Command, ConfirmPayment, Earn, Enroll, Refusal, Reverse, Transfer
+from domain.commands import (
+    Authorize,
+    Burn,
+    Capture,
+    Command,
+    ConfirmPayment,
+    Earn,
+    Enroll,
+    Refusal,
+    Reverse,
+    Transfer,
+    Void,
+)
 from domain.errors import RefusalCode
 from domain.queue import PostingQueue
 
@@ -33,8 +45,13 @@ QUEUED: Mapping[str, tuple[type[Command], str, str]] = MappingProxyType(
         "confirmPayment": (ConfirmPayment, "input", "ConfirmPaymentResult"),
         "confirmPaymentMany": (ConfirmPayment, "inputs", "ConfirmPaymentResult"),
         "burn": (Burn, "input", "BurnResult"),
+        "burnMany": (Burn, "inputs", "BurnResult"),
+        "authorizeBurn": (Authorize, "input", "AuthorizeBurnResult"),
+        "captureBurn": (Capture, "input", "BurnResult"),
+        "voidBurn": (Void, "input", "VoidBurnResult"),
         "reverse": (Reverse, "input", "ReverseResult"),
         "transferPoints": (Transfer, "input", "TransferPointsResult"),
+        "reverseMany": (Reverse, "inputs", "ReverseResult"),
     }
 )
 """Fields that post through the queue: what they post, the argument that holds it, and the union that they answer."""

@@ -13,6 +13,7 @@ from api.graphql.context import Context, Info
 from api.graphql.expiring import ExpiringQueries
 from api.graphql.fields import guarded_field
 from api.graphql.four_eyes import ProposalMutations, ProposalQueries
+from api.graphql.holds import BurnHold, HoldMutations, HoldQueries, hold_by_numbers
 from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
@@ -46,6 +47,8 @@ async def node_by_id(context: Context, given: str) -> Node | None:
     if type_name == "Member":
         member = await context.loaders.members.find(numbers[0])
         return None if member is None else Member(row=member)
+    if type_name == "BurnHold":
+        return await hold_by_numbers(context, numbers)
     command = await context.loaders.transactions.load(numbers[-1])
     return None if command is None else Transaction(row=command)
 
@@ -77,6 +80,7 @@ class Query(
     CampaignQueries,
     TransactionQueries,
     TillQueries,
+    HoldQueries,
     SettlementQueries,
     ReportQueries,
     ProposalQueries,
@@ -88,14 +92,19 @@ class Query(
     description="Everything that can be done. Each field posts on its own and may be null after a fault (see errors);"
     " what the platform refuses is a Refusal. Repeat with the same idempotency key when an answer was lost."
 )
-class Mutation(TillMutations, PendingMutations, AccountMutations, SettlementMutations, ProposalMutations):
+class Mutation(
+    TillMutations, HoldMutations, PendingMutations, AccountMutations, SettlementMutations, ProposalMutations
+):
     """The mutations."""
 
 
 def make_schema() -> strawberry.Schema:
     """The schema as served, with strawberry taken out of its running path."""
     made = strawberry.Schema(
-        query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS), types=[Member, Transaction]
+        query=Query,
+        mutation=Mutation,
+        config=StrawberryConfig(scalar_map=SCALARS),
+        types=[Member, Transaction, BurnHold],
     )
     wiring.wire(made._schema)  # noqa: SLF001 (strawberry has no public name for it)
     return made

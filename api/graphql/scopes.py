@@ -20,6 +20,7 @@ def any_of(*scopes: str) -> Requirement:
 READ_MEMBERS = any_of("members:read", "members:admin")
 READ_PARTNERS = any_of("partner:read", "program:read")
 READ_TRANSACTIONS = any_of("partner:read", "settlement:read", "audit:read")
+READ_HOLDS = any_of("points:burn", "partner:read", "settlement:read", "audit:read")
 READ_SETTLEMENT = any_of("settlement:read", "settlement:operate", "audit:read")
 READ_COALITION = any_of("settlement:operate", "program:read", "audit:read")
 
@@ -28,7 +29,7 @@ READ_PROPOSALS = (*DECIDE_PROPOSALS, *any_of("audit:read"))
 
 SCOPES: dict[str, Requirement] = {
     "Query.node": any_of(
-        "members:read", "members:admin", "partner:read", "program:read", "settlement:read", "audit:read"
+        "members:read", "members:admin", "partner:read", "program:read", "settlement:read", "audit:read", "points:burn"
     ),
     "Query.member": READ_MEMBERS,
     "Query.members": READ_MEMBERS,
@@ -48,9 +49,16 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.earnMany": any_of("points:earn"),
     "Mutation.confirmPayment": any_of("points:earn"),
     "Mutation.confirmPaymentMany": any_of("points:earn"),
+    "Query.holds": READ_HOLDS,
     "Mutation.burn": any_of("points:burn"),
+    "Mutation.burnMany": any_of("points:burn"),
+    "Mutation.authorizeBurn": any_of("points:burn"),
+    "Mutation.captureBurn": any_of("points:burn"),
+    "Mutation.voidBurn": any_of("points:burn"),
     "Mutation.reverse": any_of("points:reverse"),
     "Mutation.transferPoints": any_of("points:burn", "members:admin"),
+    "Mutation.reverseMany": any_of("points:reverse"),
+    "BurnHold.balance": READ_MEMBERS,
     "Mutation.closePeriod": any_of("settlement:operate"),
     "Query.proposals": READ_PROPOSALS,
     "Mutation.proposeAdjustment": any_of("settlement:operate"),
@@ -76,6 +84,7 @@ NODE_SCOPES: dict[str, Requirement] = {
     "Member": READ_MEMBERS,
     "Partner": READ_PARTNERS,
     "Transaction": READ_TRANSACTIONS,
+    "BurnHold": READ_HOLDS,
 }
 """What ``node`` needs on top, per type that it is asked for."""
 

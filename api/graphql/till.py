@@ -1,14 +1,15 @@
 """The till: enrolling, earning, burning, reversing, and quotes. Everything goes through the posting queue."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import strawberry
 
 from api.graphql.context import Context, Info, bad_input
 from api.graphql.fields import described_field, guarded_field
 from api.graphql.inputs import BurnInput, EarnInput, EnrollMemberInput, ReverseInput
-from api.graphql.limits import EARN_MANY_MAX
+from api.graphql.limits import MANY_MAX
 from api.graphql.members import Balance, Member, balance_of, worth_in
 from api.graphql.money import Money
 from api.graphql.partners import BudgetStatus, Partner, budget_status, known_partner
@@ -135,7 +136,7 @@ class EarnReceipt:
         return self.posted.replayed
 
 
-@strawberry.type(description="Points were burned.")
+@strawberry.type(description="Points were burned: at once, or captured of an authorization.")
 class BurnReceipt:
     """Answer to a burn."""
 
@@ -146,7 +147,7 @@ class BurnReceipt:
         """The stored command."""
         return Transaction(row=self.posted.command)
 
-    @described_field("Points burned, positive.")
+    @described_field("Points burned, positive; 0 where a capture of none released an authorization.")
     def points(self) -> Points:
         """Burned points."""
         return Points(self.posted.points)
@@ -322,6 +323,33 @@ def earn_result(outcome: commands.Outcome) -> EarnReceipt | Refusal:
     return EarnReceipt(posted=outcome)
 
 
+def burn_result(outcome: commands.Outcome) -> BurnReceipt | Refusal:
+    """The schema's value of a burn's or a capture's outcome."""
+    if isinstance(outcome, commands.Refusal):
+        return refusal_of(outcome)
+    assert isinstance(outcome, commands.Posted)
+    return BurnReceipt(posted=outcome)
+
+
+def reverse_result(outcome: commands.Outcome) -> ReversalReceipt | Refusal:
+    """The schema's value of a reversal's outcome."""
+    if isinstance(outcome, commands.Refusal):
+        return refusal_of(outcome)
+    assert isinstance(outcome, commands.Posted)
+    return ReversalReceipt(posted=outcome)
+
+
+Sent = TypeVar("Sent", EarnInput, BurnInput, ReverseInput)
+
+
+async def post_many(context: Context, inputs: Sequence[Sent], what: str) -> list[commands.Outcome]:
+    """Posts commands in order, each on its own. Raises BAD_USER_INPUT for more than MANY_MAX."""
+    if len(inputs) > MANY_MAX:
+        raise bad_input(f"send at most {MANY_MAX} {what} at once", "inputs")
+    context.forget()
+    return await context.services.queue.post_many([each.as_command(context) for each in inputs])
+
+
 @strawberry.type
 class TillQueries:
     """Query fields of the till."""
@@ -385,12 +413,7 @@ class TillMutations:
         ],
     ) -> list[EarnResult] | None:
         """Posts purchases in order."""
-        context = info.context
-        if len(inputs) > EARN_MANY_MAX:
-            raise bad_input(f"send at most {EARN_MANY_MAX} purchases at once", "inputs")
-        context.forget()
-        posted = await context.services.queue.post_many([each.as_command(context) for each in inputs])
-        return [earn_result(outcome) for outcome in posted]
+        return [earn_result(outcome) for outcome in await post_many(info.context, inputs, "purchases")]
 
     @guarded_field("Mutation.burn", "Burns points of a member at your partner.")
     async def burn(
@@ -398,11 +421,22 @@ class TillMutations:
     ) -> BurnResult | None:
         """Posts a burn."""
         info.context.forget()
-        outcome = await info.context.services.queue.post(input.as_command(info.context))
-        if isinstance(outcome, commands.Refusal):
-            return refusal_of(outcome)
-        assert isinstance(outcome, commands.Posted)
-        return BurnReceipt(posted=outcome)
+        return burn_result(await info.context.services.queue.post(input.as_command(info.context)))
+
+    @guarded_field(
+        "Mutation.burnMany",
+        "Burns points for up to 500 sales, each on its own; results come in the order of the inputs. For a till that"
+        " was offline: terms are those of occurredAt, points are taken of what the member has now.",
+    )
+    async def burn_many(
+        self,
+        info: Info,
+        inputs: Annotated[
+            list[BurnInput], strawberry.argument(description="The burns, at most 500; more is an error.")
+        ],
+    ) -> list[BurnResult] | None:
+        """Posts burns in order."""
+        return [burn_result(outcome) for outcome in await post_many(info.context, inputs, "burns")]
 
     @guarded_field("Mutation.reverse", "Takes back points of returned goods, or gives back points of a refunded burn.")
     async def reverse(
@@ -410,8 +444,18 @@ class TillMutations:
     ) -> ReverseResult | None:
         """Posts a reversal."""
         info.context.forget()
-        outcome = await info.context.services.queue.post(input.as_command(info.context))
-        if isinstance(outcome, commands.Refusal):
-            return refusal_of(outcome)
-        assert isinstance(outcome, commands.Posted)
-        return ReversalReceipt(posted=outcome)
+        return reverse_result(await info.context.services.queue.post(input.as_command(info.context)))
+
+    @guarded_field(
+        "Mutation.reverseMany",
+        "Reverses up to 500 purchases and burns, each on its own; results come in the order of the inputs.",
+    )
+    async def reverse_many(
+        self,
+        info: Info,
+        inputs: Annotated[
+            list[ReverseInput], strawberry.argument(description="The reversals, at most 500; more is an error.")
+        ],
+    ) -> list[ReverseResult] | None:
+        """Posts reversals in order."""
+        return [reverse_result(outcome) for outcome in await post_many(info.context, inputs, "reversals")]

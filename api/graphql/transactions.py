@@ -104,7 +104,7 @@ described_enum(
     },
 )
 
-POOL_VALUE_OF_OTHERS = {"BURN", "BURN_REVERSAL"}
+POOL_VALUE_OF_OTHERS = {"BURN", "CAPTURE", "BURN_REVERSAL"}
 """Movements whose pool value is the sum of other partners' issue prices."""
 
 
@@ -211,7 +211,7 @@ class Movement:
         return self._exact(info, self.row.breakage_share_micro)
 
     @described_field(
-        "What the reward pool gains, negative when it pays. Null for a burn and its refund unless you are"
+        "What the reward pool gains, negative when it pays. Null for a burn, a capture and their refund unless you are"
         " the operator: it would tell other partners' prices."
     )
     def pool_value(self, info: Info) -> Decimal | None:
@@ -230,8 +230,9 @@ OF_ITS_PARTNER = "Null unless you sent the transaction (the operator sees all)."
 
 
 @strawberry.type(
-    description="An accepted command: a purchase, a burn, a reversal or an expiry. It never changes. Who paid for"
-    " a part of another partner's purchase, in a campaign, sees the partner, kind and times, and its own movements."
+    description="An accepted command: a purchase, a burn, an authorization, a reversal, an expiry and so on. It never"
+    " changes. Who paid for a part of another partner's purchase, in a campaign, sees the partner, kind and times, and"
+    " its own movements."
 )
 class Transaction(Node):
     """A command as stored."""
@@ -269,7 +270,8 @@ class Transaction(Node):
         return Member(row=row)
 
     @described_field(
-        "Points that it moved in all, as far as you see its movements; negative when they left the member's account."
+        "Points that it moved in all, as far as you see its movements; negative when they left the member's account. Of"
+        " a capture, what it burned."
     )
     def points(self) -> Points:
         """Sum of the movements' points."""
@@ -314,7 +316,7 @@ class Transaction(Node):
         """Declined points of a purchase."""
         return Points(self.row.declined_points) if self._is_sent_by(info.context) else None
 
-    @described_field(f"Why it was reversed, as the till put it. {OF_ITS_PARTNER}")
+    @described_field(f"Why it was reversed or voided, as the till put it. {OF_ITS_PARTNER}")
     def reason(self, info: Info) -> str | None:
         """The reason of a reversal."""
         return self.row.reason if self._is_sent_by(info.context) else None
@@ -334,9 +336,11 @@ class Transaction(Node):
         """The period's label."""
         return info.context.programme.calendar.label(self.row.period_id)
 
-    @described_field("The transaction that this one reverses, or whose pending points it confirms; null for others.")
+    @described_field(
+        "The transaction that this one reverses, captures or voids, or whose pending points it confirms; null else."
+    )
     async def reverses(self, info: Info) -> "Transaction | None":
-        """The original of a reversal."""
+        """The original of a reversal, the authorization of a capture or a void."""
         if self.row.reverses_id is None:
             return None
         row = await info.context.loaders.transactions.load(self.row.reverses_id)

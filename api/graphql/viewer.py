@@ -7,7 +7,7 @@ import strawberry
 
 from api.graphql.context import Info
 from api.graphql.fields import described_enum, described_field
-from api.graphql.limits import BODY_BYTES_MAX, COST_MAX, DEPTH_MAX, EARN_MANY_MAX, PAGE_MAX
+from api.graphql.limits import BODY_BYTES_MAX, COST_MAX, DEPTH_MAX, MANY_MAX, PAGE_MAX
 from api.graphql.partners import Partner, known_partner
 
 
@@ -33,7 +33,10 @@ class Limits:
     """The API's limits."""
 
     page_size: int = strawberry.field(default=PAGE_MAX, description="Largest first of a list.")
-    earn_many: int = strawberry.field(default=EARN_MANY_MAX, description="Most purchases of one earnMany.")
+    earn_many: int = strawberry.field(
+        default=MANY_MAX,
+        description="Most purchases of one earnMany, burns of one burnMany or reversals of one reverseMany.",
+    )
     body_bytes: int = strawberry.field(default=BODY_BYTES_MAX, description="Largest body of a request, in bytes.")
     depth: int = strawberry.field(default=DEPTH_MAX, description="Most levels of a document.")
     cost: int = strawberry.field(

@@ -152,8 +152,14 @@ async def check(caller: Caller, query: str, held: str, *, is_open: bool) -> None
     assert is_open or "data" not in answer
 
 
+POSTING = (
+    "enrollMember", "earn", "earnMany", "burn", "burnMany", "authorizeBurn", "captureBurn", "voidBurn", "reverse",
+    "reverseMany",
+)  # fmt: skip
+
+
 async def test_the_operator_posts_nothing_for_a_partner(database: Database) -> None:
     async with open_shop(database) as shop:
         operator = await shop.caller(None, sorted(OPERATOR_SCOPES))
-        for name in ("enrollMember", "earn", "earnMany", "burn", "reverse"):
+        for name in POSTING:
             await check(operator, document((), f"Mutation.{name}", object_fields()), "every scope", is_open=False)

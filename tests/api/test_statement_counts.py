@@ -8,6 +8,10 @@ from tests.factories import COALITION_TOML, apply_toml
 
 EARN_MANY = "mutation ($inputs: [EarnInput!]!) { earnMany(inputs: $inputs) { __typename } }"
 BURN = "mutation ($input: BurnInput!) { burn(input: $input) { __typename } }"
+BURN_MANY = "mutation ($inputs: [BurnInput!]!) { burnMany(inputs: $inputs) { __typename } }"
+REVERSE_MANY = "mutation ($inputs: [ReverseInput!]!) { reverseMany(inputs: $inputs) { __typename } }"
+AUTHORIZE = "mutation ($input: BurnInput!) { authorizeBurn(input: $input) { __typename } }"
+CAPTURE = "mutation ($input: CaptureBurnInput!) { captureBurn(input: $input) { __typename } }"
 REVERSE = "mutation ($input: ReverseInput!) { reverse(input: $input) { __typename } }"
 QUOTE = "query ($input: EarnInput!) { quoteEarn(input: $input) { __typename } }"
 BALANCE = 'query { member(by: { card: "card-1" }) { balance { available } } }'
@@ -25,7 +29,13 @@ COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "earn, replayed": (EARN, {"input": purchase("first")}, 10),
     "earn, refused": (EARN, {"input": purchase("bad", storeCode="nowhere")}, 7),
     "burn": (BURN, {"input": BURN_INPUT}, 13),
+    "burnMany of 2": (BURN_MANY, {"inputs": [{**BURN_INPUT, "idempotencyKey": k, "reference": k} for k in "cd"]}, 13),
     "reverse": (REVERSE, {"input": RETURN_INPUT}, 17),
+    "reverseMany of 2": (REVERSE_MANY, {"inputs": [{**RETURN_INPUT, "idempotencyKey": k} for k in "st"]}, 17),
+    "authorizeBurn": (AUTHORIZE, {"input": {**BURN_INPUT, "idempotencyKey": "h", "reference": "h"}}, 14),
+    "captureBurn": (CAPTURE, {"input": {"idempotencyKey": "p", "originalKey": "h", "points": 4, **AT}}, 17),
+    "captureBurn, refused": (CAPTURE, {"input": {"idempotencyKey": "z", "originalKey": "h", **AT}}, 10),
+    "burn again, without holds": (BURN, {"input": {**BURN_INPUT, "idempotencyKey": "y", "reference": "y"}}, 13),
     "enrollMember": (ENROLL, {"input": {"idempotencyKey": "e", "card": "card-2"}}, 9),
     "quoteEarn": (QUOTE, {"input": purchase("q")}, 7),
     "member balance": (BALANCE, {}, 1),
@@ -67,7 +77,8 @@ async def test_what_is_pending_costs_exactly_its_statements(database: Database) 
         for name, (query, variables, _) in PENDING_COUNTS.items():
             with shop.statements() as seen:
                 await till.run(query, variables)
-            found[name] = len(seen)
+            # A token is known for five seconds; on a slow machine the test lasts longer.
+            found[name] = sum("oauth_token" not in statement for statement in seen)
             shown += f"{name}\n" + "".join(f"  {' '.join(statement.split())[:90]}\n" for statement in seen)
     assert found == {name: count for name, (_, _, count) in PENDING_COUNTS.items()}, shown
 

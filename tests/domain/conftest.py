@@ -9,7 +9,8 @@ import pytest
 from domain.database import Database
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner
-from tests.domain.tills import Till, till_on
+from tests.domain.pairs import SHOPPING_STREET, Pair
+from tests.domain.tills import Till, queue_on, till_on
 from tests.factories import MID_MARCH
 
 OpenTill = Callable[..., Awaitable[Till]]
@@ -37,3 +38,10 @@ async def open_till(database: Database) -> AsyncIterator[OpenTill]:
 async def till(open_till: OpenTill) -> Till:
     """A till of a coalition of two partners on 15 March, with members who carry "card-1" and "card-2"."""
     return await open_till()
+
+
+@pytest.fixture
+async def pair(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    async with till_on(database, SHOPPING_STREET) as first, queue_on(database, first.configuration) as second:
+        yield Pair(first, second, monkeypatch)
+    await check_books(database)

@@ -24,6 +24,7 @@ STEPS = (
     "load_members",
     "load_commands",
     "load_details",
+    "load_holds",
     "load_lots",
     "load_pending",
     "write_batch",

@@ -2,10 +2,7 @@
 
 from domain.commands import Command
 from tests.domain.gates import STEPS
-from tests.domain.test_races import Pair, both
-from tests.domain.test_races import pair as pair_of_queues
-
-pair = pair_of_queues
+from tests.domain.pairs import Pair, both
 
 
 async def test_two_transfers_in_opposite_directions(pair: Pair) -> None:

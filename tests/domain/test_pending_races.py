@@ -9,7 +9,7 @@ from domain.database import Database
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner
 from tests.domain.gates import STEPS
-from tests.domain.test_races import Pair, both
+from tests.domain.pairs import Pair, both
 from tests.domain.tills import Till, queue_on, till_on
 
 SHOPS = [f"shop-{number}" for number in range(len(STEPS))]

@@ -4,57 +4,18 @@ The answers must be those of one order or the other, and the books must balance 
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from domain import queue as queue_module
-from domain.commands import Command, Enrolled, OriginalRef, Outcome, Posted, Refusal
+from domain.commands import Command, Enrolled, OriginalRef, Posted, Refusal
 from domain.database import Database
 from domain.queue import _Trouble, _trouble_of
-from tests.domain.books import check_books
-from tests.domain.coalitions import coalition, partner
 from tests.domain.gates import STEPS, one_inside_the_other, until_done_or_waiting
-from tests.domain.tills import MARCH, Till, by_reference, codes, queue_on, till_on
-
-SHOPS = [f"shop-{number}" for number in range(len(STEPS))]
-SHOPPING_STREET = coalition(
-    *(partner(shop, budgets={"limit": "1.10", "on_limit": "DECLINE"}) for shop in SHOPS), partner("grocer")
-)
-
-
-@dataclass
-class Pair:
-    """Two tills of one coalition; the first one is stopped at each step in turn."""
-
-    first: Till
-    second: Till
-    monkeypatch: pytest.MonkeyPatch
-
-    async def at_every_step(
-        self, commands: Callable[[str, str], Awaitable[tuple[Command, Command]]]
-    ) -> AsyncIterator[tuple[Outcome, Outcome]]:
-        """The two answers per step. ``commands`` makes both from a name and a partner that no other step uses."""
-        for number, step in enumerate(STEPS):
-            held, meanwhile = await commands(str(number), SHOPS[number])
-            answers = self.first.queue.post(held), self.second.queue.post(meanwhile)
-            met = await one_inside_the_other(self.monkeypatch, step, self.first.queue, *answers)
-            yield met.held, met.meanwhile
-
-
-@pytest.fixture
-async def pair(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    async with till_on(database, SHOPPING_STREET) as first, queue_on(database, first.configuration) as second:
-        yield Pair(first, second, monkeypatch)
-    await check_books(database)
-
-
-def both(outcomes: tuple[Outcome, Outcome]) -> Counter[str]:
-    return codes(list(outcomes))
+from tests.domain.pairs import SHOPS, Pair, both
+from tests.domain.tills import MARCH, by_reference, codes, queue_on
 
 
 @pytest.mark.parametrize("held", range(4))

@@ -12,8 +12,10 @@ from sqlalchemy import Row, text
 
 from domain.commands import (
     Amount,
+    Authorize,
     BasketLine,
     Burn,
+    Capture,
     Command,
     CommandKind,
     Earn,
@@ -27,6 +29,7 @@ from domain.commands import (
     Reverse,
     StoreRef,
     Transfer,
+    Void,
 )
 from domain.database import Database
 from domain.errors import RefusalCode
@@ -146,6 +149,34 @@ class Till:
         moment = at or self.clock.now
         return Burn(self.id_of(partner), key, member, points, moment, key if reference is None else reference, store)
 
+    def authorization(self, key: str, points: int, **given: Any) -> Authorize:
+        """An authorization of a burn; takes what ``burn`` takes."""
+        return Authorize(*self.burn(key, points, **given))
+
+    def capture(
+        self,
+        key: str,
+        original: str | OriginalRef,
+        points: int | None = None,
+        *,
+        partner: str = "grocer",
+        at: datetime | None = None,
+    ) -> Capture:
+        """A capture of the authorization with that key, or of what the reference says."""
+        return Capture(self.id_of(partner), key, _original(original), at or self.clock.now, points)
+
+    def void(
+        self,
+        key: str,
+        original: str | OriginalRef,
+        *,
+        partner: str = "grocer",
+        at: datetime | None = None,
+        reason: str | None = None,
+    ) -> Void:
+        """A void of the authorization with that key, or of what the reference says."""
+        return Void(self.id_of(partner), key, _original(original), at or self.clock.now, reason)
+
     def reversal(
         self,
         key: str,
@@ -162,7 +193,7 @@ class Till:
         return Reverse(
             self.id_of(partner),
             key,
-            OriginalRef(key=original) if isinstance(original, str) else original,
+            _original(original),
             at or self.clock.now,
             None if amount is None else self.money(amount),
             self.basket(lines),
@@ -276,6 +307,10 @@ class Till:
         """
         available: int = await self.one(sql, card=card)
         return available
+
+
+def _original(named: str | OriginalRef) -> OriginalRef:
+    return OriginalRef(key=named) if isinstance(named, str) else named
 
 
 def by_reference(reference: str, kind: CommandKind | None = None, store: StoreRef = NO_STORE) -> OriginalRef:

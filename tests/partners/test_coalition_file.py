@@ -77,6 +77,7 @@ def test_the_worked_example_is_read_exactly() -> None:
         transfer_max_points=None,
         transfer_max_points_per_day=None,
         claw_back="own_lot_then_issuer",
+        hold_minutes=10_080,
     )
     assert [partner.code for partner in file.partners] == ["grocer", "fuel", "restaurant"]
     assert file.partners[0] == PartnerSection(
@@ -85,6 +86,7 @@ def test_the_worked_example_is_read_exactly() -> None:
         category="supermarket",
         state="ACTIVE",
         reference_unique=True,
+        hold_minutes=None,
         stores=(StoreSection("s1", "Quay Street"), StoreSection("s2", "Mill Road")),
         terms=(
             TermsSection(date(2017, 1, 1), date(2017, 4, 1), 10_000, 1_000, 9_000, 500_000, 50_000_000),

@@ -51,10 +51,11 @@ def test_a_first_file_creates_everything() -> None:
         "create programme: name Harbour Coalition, currency EUR, currency_digits 2, timezone Europe/Berlin,"
         " region DE, point_value 0.010000, period month, expiry months, expiry_months 24, expiry_years none,"
         " grace_days 30, max_backdate_days 30, member_transfers false, transfer_max_points none,"
-        " transfer_max_points_per_day none, claw_back own_lot_then_issuer"
+        " transfer_max_points_per_day none, claw_back own_lot_then_issuer, hold_minutes 10080"
     )
     assert partner == (
-        "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, risk NORMAL"
+        "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, hold_minutes none,"
+        " risk NORMAL"
     )
     assert terms == (
         "create terms of grocer from 2017-01-01: to open, issue_price 0.010000, service_fee 0.001000,"
@@ -98,6 +99,7 @@ def test_programs_read_the_same_plan() -> None:
                     "transfer_max_points": {"old": None, "new": "none"},
                     "transfer_max_points_per_day": {"old": None, "new": "none"},
                     "claw_back": {"old": None, "new": "own_lot_then_issuer"},
+                    "hold_minutes": {"old": None, "new": "10080"},
                 },
             },
             {
@@ -109,6 +111,7 @@ def test_programs_read_the_same_plan() -> None:
                     "state": {"old": None, "new": "ACTIVE"},
                     "reference_unique": {"old": None, "new": "true"},
                     "risk": {"old": None, "new": "NORMAL"},
+                    "hold_minutes": {"old": None, "new": "none"},
                 },
             },
         ],
