@@ -1,4 +1,4 @@
-"""The bulk file: purchases, burns, returns and enrolments as CSV rows, posted in strict file order.
+"""The bulk file: purchases, payments, burns, returns and enrolments as CSV rows, posted in strict file order.
 
 Streams in constant memory. Every row carries its key, so a file that was interrupted is simply given again. A row
 that cannot be posted goes to the reject file with its line number and refusal code; the others are not held up.
@@ -20,6 +20,7 @@ from domain.commands import (
     Burn,
     Command,
     CommandKind,
+    ConfirmPayment,
     Earn,
     Enroll,
     MemberRef,
@@ -121,6 +122,7 @@ class Importer:
         self._makers: dict[str, Callable[[int, _Values], Command]] = {
             "enroll": self._enroll,
             "earn": self._earn,
+            "payment": self._payment,
             "burn": self._burn,
             "reverse": self._reverse,
         }
@@ -183,7 +185,7 @@ class Importer:
             raise Refused(RefusalCode.INPUT_INVALID, "no partner has this code", "partner")
         make = self._makers.get(values.kind.lower())
         if make is None:
-            raise Refused(RefusalCode.INPUT_INVALID, "kind must be enroll, earn, burn or reverse", "kind")
+            raise Refused(RefusalCode.INPUT_INVALID, "kind must be enroll, earn, payment, burn or reverse", "kind")
         return make(partner.id, values)
 
     def _enroll(self, partner_id: int, values: _Values) -> Command:
@@ -216,6 +218,10 @@ class Importer:
             values.reference,
             _store(values),
         )
+
+    def _payment(self, partner_id: int, values: _Values) -> Command:
+        purchase = OriginalRef(reference=values.reference, kind=CommandKind.EARN, store=_store(values))
+        return ConfirmPayment(partner_id, values.idempotency_key, purchase, _instant(values.occurred_at))
 
     def _burn(self, partner_id: int, values: _Values) -> Command:
         points = _points(values)

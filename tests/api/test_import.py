@@ -17,7 +17,7 @@ from domain.errors import InputFileError
 from domain.terms import ConfigurationCache
 from settlement.closing import close_period
 from tests.api.processes import a_coalition
-from tests.factories import MID_MARCH, apply_toml, fixed_clock
+from tests.factories import COALITION_TOML, MID_MARCH, apply_toml, fixed_clock
 
 SCREEN = Console(file=io.StringIO())
 IN_MAY = datetime(2017, 5, 20, 12, tzinfo=UTC)
@@ -54,6 +54,18 @@ async def balance(database: Database) -> int:
     """Points of the only account."""
     async with database.posting() as connection:
         return int((await connection.execute(text("SELECT sum(available)::bigint FROM account"))).scalar_one())
+
+
+async def test_a_payment_row_names_its_purchase_and_makes_points_usable(database: Database, tmp_path: Path) -> None:
+    await apply_toml(database, COALITION_TOML.replace('"supermarket"', '"supermarket"\nrisk = "PAID_FIRST"'))
+    paid = "payment,p1,grocer,s1,,,2017-03-03T08:00:00+01:00,,,,r1"
+    summary, rejects = await load(
+        database, tmp_path, bulk(ENROLL, EARN, BURN, paid, BURN, paid, paid.replace("p1", "p2")), is_history=True
+    )
+    # The first burn comes before the payment, and is sent again after it.
+    assert [(row["line"], row["code"]) for row in rejects] == [("4", "INSUFFICIENT_POINTS"), ("8", "NOTHING_PENDING")]
+    assert summary.as_json()["postedByKind"] == {"enroll": 1, "earn": 1, "payment": 1, "burn": 1}
+    assert (summary.replayed, await balance(database)) == (1, 60)
 
 
 async def test_rows_are_posted_in_file_order(database: Database, tmp_path: Path) -> None:
