@@ -50,7 +50,7 @@ def expiring(
 
         table = Table(Column("member", no_wrap=True), "points", "first at")
         for row in rows:
-            table.add_row(row["member"]["id"], str(row["points"]), row["expiries"][0]["at"])
+            table.add_row(row["member"]["id"], str(row["points"]), row["expiries"][0]["at"].replace("+00:00", "Z"))
         Console().print(table)
     if is_cut:
         screen.print(f"more than {first} members: give a larger --first, or an earlier --before", highlight=False)
