@@ -14,6 +14,7 @@ from rich.console import Console
 from typer._completion_classes import completion_init
 
 from api.cli_jobs import expiring, sweep, worker
+from api.cli_payments import due, payment
 from api.settings import TABLE, Settings, load_settings
 from api.terminal import DATE, JsonFlag, print_json, run, run_loop, screen
 from domain.errors import ConfigurationError, InputFileError, Refused
@@ -288,6 +289,10 @@ def close(
         print_json(closed)
     else:
         print_closed(closed)
+
+
+app.command()(payment)
+app.command()(due)
 
 
 @app.command()

@@ -5,7 +5,7 @@ local days of the programme's time zone; a range includes ``starts`` and exclude
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from domain.database import Connection, Database
 from domain.periods import Calendar, ExpiryPolicy, PeriodKind, local_date, lot_expiry, year_end_expiry
-from domain.values import OPERATOR_ID
+from domain.values import OPERATOR_ID, micro_per_minor
 
 PAID_FIRST = "PAID_FIRST"
 """Risk class of a partner whose purchases earn nothing usable before their money came in."""
@@ -49,12 +49,21 @@ class Programme:
     transfer_max_points_per_day: int | None
     claw_back: str
     hold_minutes: int
+    advice_days: int
+    dispute_days: int
+    call_days: int
+    minimum_settlement_micro: int
     version: int
 
     @cached_property
     def zone(self) -> ZoneInfo:
         """The programme's time zone."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def minimum_settlement_minor(self) -> int:
+        """Smallest amount that is paid: what is due below it is left to the partner's next statement."""
+        return self.minimum_settlement_micro // micro_per_minor(self.currency_digits)
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -312,11 +321,7 @@ class Configuration:
         return in_force(self.budget_plans.get(partner_id, ()), day)
 
 
-PROGRAMME_SQL = text(
-    "SELECT name, currency, currency_digits, timezone, region, point_value_micro, period, expiry, expiry_months,"
-    " expiry_years, rolling_lots, grace_days, max_backdate_days, member_transfers, transfer_max_points,"
-    " transfer_max_points_per_day, claw_back, hold_minutes, version FROM programme"
-)
+PROGRAMME_SQL = text(f"SELECT {', '.join(field.name for field in fields(Programme))} FROM programme")  # noqa: S608
 PARTNER_SQL = text(
     "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes FROM partner ORDER BY id"
 )

@@ -15,7 +15,7 @@ from domain.periods import Clock
 from domain.terms import BudgetPlan, EarnRule, Terms, load_configuration
 from domain.values import OPERATOR_ID
 from partners.campaigns import write_campaign
-from partners.coalition_file import BudgetSection, CoalitionFile, EarnRuleSection, TermsSection
+from partners.coalition_file import BudgetSection, CoalitionFile, EarnRuleSection, ProgrammeSection, TermsSection
 from partners.plan import Change, Plan, plan
 from partners.used import refusals_of_use
 from partners.windows import decide_windows, load_windows, lock_windows, update_windows
@@ -23,28 +23,14 @@ from partners.windows import decide_windows, load_windows, lock_windows, update_
 LOCK_CONFIGURATION_SQL = text(f"SELECT pg_advisory_xact_lock({CONFIGURATION_LOCK_CLASS}, 0)")
 SHARE_CONFIGURATION_SQL = text(f"SELECT pg_advisory_xact_lock_shared({CONFIGURATION_LOCK_CLASS}, 0)")
 
+PROGRAMME_COLUMNS = tuple(column.name for column in fields(ProgrammeSection))
 INSERT_PROGRAMME_SQL = text(
-    """
-    INSERT INTO programme (name, currency, currency_digits, timezone, region, point_value_micro, period,
-                           expiry, expiry_months, expiry_years, rolling_lots, grace_days, max_backdate_days,
-                           member_transfers, transfer_max_points, transfer_max_points_per_day, claw_back, hold_minutes)
-    VALUES (:name, :currency, :currency_digits, :timezone, :region, :point_value_micro, :period,
-            :expiry, :expiry_months, :expiry_years, :expiry = 'rolling', :grace_days, :max_backdate_days,
-            :member_transfers, :transfer_max_points, :transfer_max_points_per_day, :claw_back, :hold_minutes)
-    """
+    f"INSERT INTO programme ({', '.join(PROGRAMME_COLUMNS)}, rolling_lots)"  # noqa: S608 (columns of this application)
+    f" VALUES ({', '.join(f':{column}' for column in PROGRAMME_COLUMNS)}, :expiry = 'rolling')"
 )
 UPDATE_PROGRAMME_SQL = text(
-    """
-    UPDATE programme
-       SET name = :name, currency = :currency, currency_digits = :currency_digits, timezone = :timezone,
-           region = :region, point_value_micro = :point_value_micro, period = :period, expiry = :expiry,
-           expiry_months = :expiry_months, expiry_years = :expiry_years,
-           rolling_lots = rolling_lots OR :expiry = 'rolling',
-           grace_days = :grace_days, max_backdate_days = :max_backdate_days,
-           member_transfers = :member_transfers, transfer_max_points = :transfer_max_points,
-           transfer_max_points_per_day = :transfer_max_points_per_day, claw_back = :claw_back,
-           hold_minutes = :hold_minutes
-    """
+    f"UPDATE programme SET {', '.join(f'{column} = :{column}' for column in PROGRAMME_COLUMNS)},"  # noqa: S608 (the same)
+    " rolling_lots = rolling_lots OR :expiry = 'rolling'"
 )
 RAISE_VERSION_SQL = text("UPDATE programme SET version = version + 1 RETURNING version")
 

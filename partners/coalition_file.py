@@ -44,6 +44,7 @@ NO_REGION = "ZZ"
 
 CURRENCY_DIGITS_MAX = 4
 PENDING_DAYS_MAX = 3660
+DAYS_MAX = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class ProgrammeSection:
     transfer_max_points_per_day: int | None
     claw_back: str
     hold_minutes: int
+    advice_days: int
+    dispute_days: int
+    call_days: int
+    minimum_settlement_micro: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
     known = (
         "name", "currency", "timezone", "region", "point_value", "period", "expiry", "expiry_months", "expiry_years",
         "grace_days", "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day",
-        "claw_back", "hold_minutes",
+        "claw_back", "hold_minutes", "advice_days", "dispute_days", "call_days", "minimum_settlement",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -208,7 +213,16 @@ def _programme(root: Section) -> ProgrammeSection | None:
         transfer_max_points_per_day=_points_or_none(section, "transfer_max_points_per_day"),
         claw_back=section.choice("claw_back", tuple(ClawBack), default=ClawBack.OWN_LOT_THEN_ISSUER),
         hold_minutes=section.whole("hold_minutes", 1, HOLD_MAX_MINUTES, default=HOLD_MINUTES),
+        advice_days=section.whole("advice_days", 0, DAYS_MAX, default=0),
+        dispute_days=section.whole("dispute_days", 0, DAYS_MAX, default=7),
+        call_days=section.whole("call_days", 0, 2 * DAYS_MAX, default=14),
+        minimum_settlement_micro=section.micro("minimum_settlement", MONEY_MAX_MICRO, digits=digits, default=0),
     )
+    if programme.call_days < programme.advice_days + programme.dispute_days:
+        section.refuse(
+            f"call_days = {programme.call_days} lies within the dispute window: it must be at least advice_days"
+            f" + dispute_days = {programme.advice_days + programme.dispute_days}"
+        )
     return programme if section.sound else None
 
 

@@ -54,23 +54,15 @@ class WriteOffAsk(NamedTuple):
 class StatementOpen(NamedTuple):
     """What is left open of a closed statement, in minor units from the partner's side: negative where it owes."""
 
-    due_minor: int
-    written_off_minor: int
-
-    @property
-    def open_minor(self) -> int:
-        """What is still to be paid."""
-        return self.due_minor + self.written_off_minor
+    open_minor: int
 
 
 STATEMENT_SQL = text(
     """
-    SELECT s.due_minor,
-           (SELECT coalesce(sum(a.amount_micro), 0) FROM adjustment AS a
-             WHERE a.of_period_id = s.period_id AND a.partner_id = s.partner_id AND a.kind = 'BAD_DEBT') AS written_off,
+    SELECT s.open_minor,
            EXISTS (SELECT FROM statement_line AS l WHERE l.period_id = s.period_id AND l.partner_id = s.partner_id
                       AND l.kind = CAST(:line_kind AS text)) AS has_line
-      FROM statement AS s JOIN period AS p ON p.id = s.period_id AND p.state = 'CLOSED'
+      FROM statement_balance AS s JOIN period AS p ON p.id = s.period_id AND p.state = 'CLOSED'
      WHERE s.period_id = :period_id AND s.partner_id = :partner_id
     """
 )
@@ -101,7 +93,7 @@ async def propose_adjustment(database: Database, clock: Clock, client_id: str, k
             raise Refused(RefusalCode.INPUT_INVALID, message, "lineKind" if ask.label else "label")
         if ask.label is not None:
             period_id = labelled_period(programme, ask.label)
-            await closed_statement(connection, programme, partner_id, period_id, ask.line_kind)
+            await closed_statement(connection, partner_id, period_id, ask.line_kind)
         content = Content(
             ProposalKind.ADJUSTMENT,
             partner_id,
@@ -126,7 +118,7 @@ async def propose_write_off(database: Database, clock: Clock, client_id: str, ke
         partner_id = known_partner(configuration, ask.partner_id)
         minor = positive_minor(ask.amount, programme)
         period_id = labelled_period(programme, ask.label)
-        statement = await closed_statement(connection, programme, partner_id, period_id)
+        statement = await closed_statement(connection, partner_id, period_id)
         content = Content(
             ProposalKind.WRITE_OFF,
             partner_id,
@@ -180,7 +172,6 @@ def labelled_period(programme: Programme, label: str) -> int:
 
 async def closed_statement(
     connection: AsyncConnection,
-    programme: Programme,
     partner_id: int,
     period_id: int,
     line_kind: LineKind | None = None,
@@ -193,7 +184,7 @@ async def closed_statement(
         raise Refused(RefusalCode.STATEMENT_NOT_FOUND, message, "label")
     if line_kind is not None and not row.has_line:
         raise Refused(RefusalCode.STATEMENT_NOT_FOUND, f"the statement has no line {line_kind}", "lineKind")
-    return StatementOpen(int(row.due_minor), int(row.written_off) // micro_per_minor(programme.currency_digits))
+    return StatementOpen(int(row.open_minor))
 
 
 def _check_owed(statement: StatementOpen, minor: int, programme: Programme) -> None:
@@ -232,7 +223,7 @@ async def _book(period: OpenPeriod, proposal_id: int, content: Content) -> None:
     if content.kind == ProposalKind.WRITE_OFF:
         programme = period.configuration.programme
         assert content.of_period_id is not None
-        statement = await closed_statement(connection, programme, content.partner_id, content.of_period_id)
+        statement = await closed_statement(connection, content.partner_id, content.of_period_id)
         _check_owed(statement, amount_micro // micro_per_minor(programme.currency_digits), programme)
     entry = (content.partner_id, kind, content.of_line_kind, amount_micro, None)
     entry_id, row_hash = await write_entry(connection, period.period_id, period.now, entry)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -36,9 +36,12 @@ from domain.positions import Contribution, LineKind
 from domain.terms import PROGRAMME_SQL, Configuration, Programme, in_force, load_configuration
 from domain.values import OPERATOR_ID
 from domain.writing import add_positions
+from settlement.carrying import carried_into
+from settlement.clearing import clearing_dates
 from settlement.documents import PeriodFacts, Statement, close_digest, position_facts, totals_facts
 from settlement.invariants import Check, Scope, check_ledger
-from settlement.lines import OperatorTotals, operator_totals
+from settlement.lines import Billing, OperatorTotals, operator_totals
+from settlement.payments import check_payments
 from settlement.reading import SettlementPeriod, period_by_id
 from settlement.scan import LedgerScan, scan_ledger
 from settlement.stored import check_stored, load_stored, partner_codes, statements_of
@@ -232,6 +235,8 @@ class Audited:
     """What (b) found right and worked out; kept in memory until (c) stores it."""
 
     period: PeriodFacts
+    programme: Programme
+    billing: Billing
     scan: LedgerScan
     checks: list[Check]
     statements: list[Statement]
@@ -250,13 +255,17 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
         scope = Scope(period.id, (period.id,), period.currency_digits, left)
         checks = await check_ledger(connection, scan, scope)
         codes = await partner_codes(connection)
+        programme = Programme(*(await connection.execute(PROGRAMME_SQL)).one())
+        billing = Billing(await carried_into(connection, period.id), programme.minimum_settlement_minor)
     _require(period, checks)
-    statements = statements_of(period, scan.positions.get(period.id, {}), scan, codes)
+    statements = statements_of(period, scan.positions.get(period.id, {}), scan, codes, billing)
     sums = scan.sums(period.id)
     totals = operator_totals(sums, scan.entry_lines(period.id), [one.settled for one in statements])
     pool_before_micro, points_before = scope.left_before(period.id)
     return Audited(
         period,
+        programme,
+        billing,
         scan,
         checks,
         statements,
@@ -297,14 +306,21 @@ async def _finish(database: Database, clock: Clock, audited: Audited) -> None:
             ],
         )
         stored = await load_stored(connection, [period.id])
-        checks = [*audited.checks, *check_stored(audited.scan, stored, [period], audited.codes)]
+        checks = [
+            *audited.checks,
+            *check_stored(audited.scan, stored, [period], audited.codes, {period.id: audited.billing}),
+            await check_payments(connection, period.currency_digits),
+        ]
         _require(period, checks)
         certificate, digest = _certificate(audited, checks)
+        closed_at = clock()
         await close_row(
             connection,
             {
                 "id": period.id,
-                "closed_at": clock(),
+                "closed_at": closed_at,
+                **asdict(clearing_dates(audited.programme, period.closes_at, closed_at)),
+                "minimum_minor": audited.billing.minimum_minor,
                 "pool_micro": str(audited.pool_micro),
                 "pool_change_micro": str(audited.totals.pool_change_micro),
                 "margin_micro": str(audited.totals.margin_micro),

@@ -85,33 +85,37 @@ def make_statement(
     """The statement with its document."""
     ordered = tuple(sorted(budgets, key=lambda budget: budget.budget_id))
     digits = period.currency_digits
-    document = canonical(
-        {
-            "period": {
-                "label": period.label,
-                "opens_at": instant_text(period.opens_at),
-                "closes_at": instant_text(period.closes_at),
-            },
-            "partner": partner_code,
-            "currency": period.currency,
-            "lines": [_line_facts(line, digits) for line in settled.lines],
-            "net": str(decimal_from_minor(settled.net_minor, digits)),
-            "due": str(decimal_from_minor(settled.due_minor, digits)),
-            "budgets": [
-                {
-                    "budget": str(budget.budget_id),
-                    "window": budget.window,
-                    "drawn": str(decimal_from_micro(budget.drawn_micro)),
-                }
-                for budget in ordered
-            ],
-            "shortfall": {
-                "points": shortfall.points,
-                "value": str(decimal_from_micro(shortfall.value_micro)),
-            },
+    facts: dict[str, Any] = {
+        "period": {
+            "label": period.label,
+            "opens_at": instant_text(period.opens_at),
+            "closes_at": instant_text(period.closes_at),
+        },
+        "partner": partner_code,
+        "currency": period.currency,
+        "lines": [_line_facts(line, digits) for line in settled.lines],
+        "net": str(decimal_from_minor(settled.net_minor, digits)),
+        "due": str(decimal_from_minor(settled.due_minor, digits)),
+        "budgets": [
+            {
+                "budget": str(budget.budget_id),
+                "window": budget.window,
+                "drawn": str(decimal_from_micro(budget.drawn_micro)),
+            }
+            for budget in ordered
+        ],
+        "shortfall": {
+            "points": shortfall.points,
+            "value": str(decimal_from_micro(shortfall.value_micro)),
+        },
+    }
+    if settled.carried_in_minor or settled.carried_on_minor:
+        # Only then: statements from before there was a minimum stay what they were, byte for byte.
+        facts["carried_forward"] = {
+            "brought_in": str(decimal_from_minor(settled.carried_in_minor, digits)),
+            "carried_on": str(decimal_from_minor(settled.carried_on_minor, digits)),
         }
-    )
-    return Statement(settled, partner_code, ordered, shortfall, document)
+    return Statement(settled, partner_code, ordered, shortfall, canonical(facts))
 
 
 def _line_facts(line: Line, digits: int) -> dict[str, Any]:

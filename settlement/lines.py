@@ -43,13 +43,36 @@ class Line:
 class Settled:
     """One partner's period: its lines, their rounded sum, and what is due of it.
 
-    ``net_minor`` positive: the operator pays the partner. ``due_minor`` = net + carried forward - withheld.
+    ``net_minor`` positive: the operator pays the partner. ``due_minor`` = net + what earlier statements left
+    (``carried_in_minor``) - what is too little to be paid and left to the next one (``carried_on_minor``).
     """
 
     partner_id: int
     lines: tuple[Line, ...]
     net_minor: int
     due_minor: int
+    carried_in_minor: int = 0
+    carried_on_minor: int = 0
+
+    @property
+    def net_lines(self) -> tuple[Line, ...]:
+        """The lines that make the net: all but what is carried forward."""
+        return tuple(line for line in self.lines if line.kind != LineKind.CARRIED_FORWARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """What the statements of a period take beside its positions, in minor units.
+
+    ``carried_in_minor``: by partner, what its last statement left; what is due in amounts below ``minimum_minor`` is
+    left to the next.
+    """
+
+    carried_in_minor: Mapping[int, int]
+    minimum_minor: int
+
+
+NOTHING_BESIDE = Billing({}, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +127,7 @@ def positions_of_movements(
     return positions_of([*(part for sums in movements for part in contributions(sums)), *entry_lines])
 
 
-def settle(positions: Positions, currency_digits: int) -> list[Settled]:
+def settle(positions: Positions, currency_digits: int, billing: Billing = NOTHING_BESIDE) -> list[Settled]:
     """The statement of every partner with a position, by partner id; a line is rounded once, half-even."""
     lines: defaultdict[int, list[Line]] = defaultdict(list)
     for (partner_id, kind), position in positions.items():
@@ -114,8 +137,16 @@ def settle(positions: Positions, currency_digits: int) -> list[Settled]:
     for partner_id in sorted(lines):
         ordered = tuple(sorted(lines[partner_id], key=lambda line: LINE_ORDER[line.kind]))
         net_minor = sum(line.billed_minor for line in ordered)
-        # Nothing is carried forward or withheld yet, so all of the net is due.
-        settled.append(Settled(partner_id, ordered, net_minor, net_minor))
+        carried_in_minor = billing.carried_in_minor.get(partner_id, 0)
+        total_minor = net_minor + carried_in_minor
+        carried_on_minor = total_minor if abs(total_minor) < billing.minimum_minor else 0
+        forward_minor = carried_in_minor - carried_on_minor
+        if forward_minor:
+            forward_micro = forward_minor * micro_per_minor(currency_digits)
+            ordered += (Line(LineKind.CARRIED_FORWARD, 1, None, forward_micro, 0, forward_minor, 0),)
+        settled.append(
+            Settled(partner_id, ordered, net_minor, total_minor - carried_on_minor, carried_in_minor, carried_on_minor)
+        )
     return settled
 
 
@@ -168,7 +199,7 @@ def operator_totals(
         subsidy_micro=subsidy,
         adjustments_micro=-booked[LineKind.ADJUSTMENT],
         operator_net_minor=-sum(one.net_minor for one in statements),
-        gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.lines),
+        gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.net_lines),
         gross_nets_minor=sum(abs(one.net_minor) for one in statements),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import Database
@@ -20,8 +20,10 @@ from domain.periods import Clock
 from domain.positions import MONEY_LINES, LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
+from settlement.carrying import carried_into
+from settlement.clearing import ClearingDates, clearing_dates
 from settlement.invariants import NAMES, Check
-from settlement.lines import Positions, Settled, draft_margin_micro, settle
+from settlement.lines import Billing, Positions, Settled, draft_margin_micro, settle
 from settlement.scan import positions_by_period
 
 
@@ -48,6 +50,7 @@ class SettlementPeriod:
     closes_at: datetime
     closed_at: datetime | None
     certificate: Certificate | None
+    dates: ClearingDates
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class PeriodFigures:
 class SettlementStatement:
     """One partner's statement of one period; amounts in minor units, the shortfall's value in micro-units.
 
-    ``net_minor`` positive: the operator pays. ``document``: the canonical bytes, None while it is a draft.
+    ``net_minor`` positive: the operator pays. ``due_minor`` is net with what was brought in less what is carried on;
+    ``paid_minor`` what was paid of it, signed alike, ``written_off_minor`` what the partner was let off;
+    ``withheld_minor`` what is not to be paid while it is disputed.
+    ``document``: the canonical bytes, None while it is a draft.
     """
 
     period_id: int
@@ -74,6 +80,26 @@ class SettlementStatement:
     shortfall_points: int
     shortfall_value_micro: int
     document: bytes | None
+    paid_minor: int
+    written_off_minor: int
+    carried_in_minor: int
+    carried_on_minor: int
+    withheld_minor: int = 0
+
+    @property
+    def to_pay_minor(self) -> int:
+        """What is to be paid: what is due without what disputes withhold."""
+        return self.due_minor - self.withheld_minor
+
+    @property
+    def open_minor(self) -> int:
+        """What is left to pay, signed as due; of the other sign where too much was paid."""
+        return self.to_pay_minor - self.paid_minor + self.written_off_minor
+
+    @property
+    def carried_forward_minor(self) -> int:
+        """What earlier statements left, less what this one leaves to the next: part of due, not of net."""
+        return self.carried_in_minor - self.carried_on_minor
 
     @property
     def is_draft(self) -> bool:
@@ -114,7 +140,10 @@ class BudgetUse:
 StatementKey = tuple[int, int]
 """Period id and partner id: which statement."""
 
-_PERIOD_COLUMNS = "id, label, state, opens_at, closes_at, closed_at, certificate, certificate_sha256, previous_sha256"
+_PERIOD_COLUMNS = (
+    "id, label, state, opens_at, closes_at, closed_at, certificate, certificate_sha256, previous_sha256, advice_at,"
+    " dispute_until, due_at"
+)
 PERIOD_BY_ID_SQL = text(f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id = :id")  # noqa: S608 (a constant)
 PERIOD_BY_LABEL_SQL = text(f"SELECT {_PERIOD_COLUMNS} FROM period WHERE label = :label")  # noqa: S608 (a constant)
 PERIODS_SQL = text(
@@ -125,8 +154,11 @@ FIGURES_SQL = text(
     " WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
 )
 STATEMENTS_SQL = text(
-    "SELECT period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document"
-    "  FROM statement WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id"
+    "SELECT s.period_id, s.partner_id, s.net_minor, s.due_minor, shortfall_points, shortfall_value_micro, document,"
+    "       carried_in_minor, carried_on_minor,"
+    "       b.paid_minor, b.written_off_minor"
+    "  FROM statement AS s JOIN statement_balance AS b USING (period_id, partner_id)"
+    " WHERE s.period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY s.period_id, s.partner_id"
 )
 LINES_SQL = text(
     """
@@ -143,6 +175,7 @@ DRAFT_POSITIONS_SQL = text(
      WHERE q.period_id = ANY(CAST(:period_ids AS integer[]))
     """
 )
+NEXT_TO_CLOSE_SQL = text("SELECT min(id) FROM period WHERE state <> 'CLOSED'")
 DRAFT_SHORTFALLS_SQL = text(
     """
     SELECT t.period_id, t.party_id, sum(t.shortfall_points), sum(t.shortfall_points * e.issue_price_micro)
@@ -181,13 +214,13 @@ MOVEMENTS_OF_LINE = {
 async def period_by_id(database: Database, viewer_id: int, period_id: int) -> SettlementPeriod | None:
     """The period with that ordinal, once it exists."""
     async with database.reading(viewer_id) as connection:
-        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_ID_SQL, {"id": period_id})).one_or_none())
+        return await _one_period(connection, viewer_id, PERIOD_BY_ID_SQL, {"id": period_id})
 
 
 async def period_by_label(database: Database, viewer_id: int, label: str) -> SettlementPeriod | None:
     """The period with that label, such as "2017-03", once it exists."""
     async with database.reading(viewer_id) as connection:
-        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_LABEL_SQL, {"label": label})).one_or_none())
+        return await _one_period(connection, viewer_id, PERIOD_BY_LABEL_SQL, {"label": label})
 
 
 async def current_period(database: Database, viewer_id: int, clock: Clock) -> SettlementPeriod | None:
@@ -197,7 +230,7 @@ async def current_period(database: Database, viewer_id: int, clock: Clock) -> Se
         if programme is None:
             return None
         parameters = {"id": programme.calendar.containing(clock())}
-        return _one_period(viewer_id, (await connection.execute(PERIOD_BY_ID_SQL, parameters)).one_or_none())
+        return await _one_period(connection, viewer_id, PERIOD_BY_ID_SQL, parameters)
 
 
 async def periods_page(
@@ -206,15 +239,20 @@ async def periods_page(
     """At most ``limit`` periods, latest first, from before ``after_id`` on."""
     parameters = {"before": NO_PERIOD_AFTER if after_id is None else after_id, "limit": limit}
     async with database.reading(viewer_id) as connection:
-        rows = (await connection.execute(PERIODS_SQL, parameters)).all()
-    return [_period(viewer_id, row) for row in rows]
+        programme = await _programme(connection)
+        rows = [] if programme is None else (await connection.execute(PERIODS_SQL, parameters)).all()
+    return [] if programme is None else [_period(viewer_id, row, programme) for row in rows]
 
 
-def _one_period(viewer_id: int, row: Row[Any] | None) -> SettlementPeriod | None:
-    return None if row is None else _period(viewer_id, row)
+async def _one_period(
+    connection: AsyncConnection, viewer_id: int, statement: TextClause, parameters: Mapping[str, Any]
+) -> SettlementPeriod | None:
+    programme = await _programme(connection)
+    row = None if programme is None else (await connection.execute(statement, parameters)).one_or_none()
+    return None if row is None or programme is None else _period(viewer_id, row, programme)
 
 
-def _period(viewer_id: int, row: Row[Any]) -> SettlementPeriod:
+def _period(viewer_id: int, row: Row[Any], programme: Programme) -> SettlementPeriod:
     certificate = None
     if row.certificate is not None:
         stored = row.certificate if isinstance(row.certificate, dict) else json.loads(row.certificate)
@@ -226,7 +264,12 @@ def _period(viewer_id: int, row: Row[Any]) -> SettlementPeriod:
                 for c in stored["checks"]
             ),
         )
-    return SettlementPeriod(row.id, row.label, row.state, row.opens_at, row.closes_at, row.closed_at, certificate)
+    dates = clearing_dates(programme, row.closes_at, row.closed_at)
+    if row.due_at is not None:
+        dates = ClearingDates(row.advice_at, row.dispute_until, row.due_at)
+    return SettlementPeriod(
+        row.id, row.label, row.state, row.opens_at, row.closes_at, row.closed_at, certificate, dates
+    )
 
 
 async def _programme(connection: AsyncConnection) -> Programme | None:
@@ -234,13 +277,31 @@ async def _programme(connection: AsyncConnection) -> Programme | None:
     return None if row is None else Programme(*row)
 
 
-async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> tuple[dict[int, Positions], int]:
-    """Positions of those of the periods that are not closed, and the currency's decimals."""
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A period that is not closed: its positions so far, and its statements if it were closed now."""
+
+    positions: Positions
+    settled: list[Settled]
+    currency_digits: int
+
+
+async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> dict[int, _Draft]:
+    """Those of the periods that are not closed and have something booked."""
     programme = await _programme(connection)
     if programme is None:
-        return {}, 0
+        return {}
     rows = await connection.execute(DRAFT_POSITIONS_SQL, {"period_ids": list(period_ids)})
-    return dict(positions_by_period(rows)), programme.currency_digits
+    found = positions_by_period(rows)
+    next_to_close = (await connection.execute(NEXT_TO_CLOSE_SQL)).scalar() if found else None
+    digits = programme.currency_digits
+    drafts = {}
+    for period_id, positions in found.items():
+        # What a later draft will be left is not known before the earlier ones are closed.
+        carried = await carried_into(connection, period_id) if period_id == next_to_close else {}
+        settled = settle(positions, digits, Billing(carried, programme.minimum_settlement_minor))
+        drafts[period_id] = _Draft(positions, settled, digits)
+    return drafts
 
 
 async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[int, PeriodFigures]:
@@ -248,21 +309,20 @@ async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[
     async with database.reading(OPERATOR_ID) as connection:
         stored = await connection.execute(FIGURES_SQL, {"period_ids": list(period_ids)})
         figures = {row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), is_draft=False) for row in stored}
-        drafts, digits = await _drafts(connection, period_ids)
+        drafts = await _drafts(connection, period_ids)
     nothing = PeriodFigures(0, 0, 0, is_draft=True)
     for period_id in period_ids:
         if period_id not in figures:
-            figures[period_id] = _draft_figures(drafts[period_id], digits) if period_id in drafts else nothing
+            figures[period_id] = _draft_figures(drafts[period_id]) if period_id in drafts else nothing
     return figures
 
 
-def _draft_figures(positions: Positions, digits: int) -> PeriodFigures:
-    settled = settle(positions, digits)
-    pool = positions.get((OPERATOR_ID, LineKind.POOL))
+def _draft_figures(draft: _Draft) -> PeriodFigures:
+    pool = draft.positions.get((OPERATOR_ID, LineKind.POOL))
     return PeriodFigures(
-        -sum(one.net_minor for one in settled),
+        -sum(one.net_minor for one in draft.settled),
         0 if pool is None else pool.amount_micro,
-        draft_margin_micro(positions, settled, digits),
+        draft_margin_micro(draft.positions, draft.settled, draft.currency_digits),
         is_draft=True,
     )
 
@@ -284,24 +344,37 @@ async def statements_of_periods(
                     int(row.shortfall_points),
                     int(row.shortfall_value_micro),
                     bytes(row.document),
+                    int(row.paid_minor),
+                    int(row.written_off_minor),
+                    int(row.carried_in_minor),
+                    int(row.carried_on_minor),
                 )
             )
-        drafts, digits = await _drafts(connection, period_ids)
+        drafts = await _drafts(connection, period_ids)
         shortfalls = {
             (row[0], row[1]): (int(row[2]), int(row[3]))
             for row in await connection.execute(DRAFT_SHORTFALLS_SQL, parameters)
         }
-    for period_id, positions in drafts.items():
+    for period_id, draft in drafts.items():
         found[period_id] += [
             _draft_statement(period_id, one, shortfalls.get((period_id, one.partner_id), (0, 0)))
-            for one in settle(positions, digits)
+            for one in draft.settled
         ]
     return {period_id: found[period_id] for period_id in period_ids}
 
 
 def _draft_statement(period_id: int, settled: Settled, shortfall: tuple[int, int]) -> SettlementStatement:
     return SettlementStatement(
-        period_id, settled.partner_id, settled.net_minor, settled.due_minor, *shortfall, document=None
+        period_id,
+        settled.partner_id,
+        settled.net_minor,
+        settled.due_minor,
+        *shortfall,
+        document=None,
+        paid_minor=0,
+        written_off_minor=0,
+        carried_in_minor=settled.carried_in_minor,
+        carried_on_minor=settled.carried_on_minor,
     )
 
 
@@ -313,13 +386,13 @@ async def lines_of_statements(
     found: defaultdict[StatementKey, list[StatementLine]] = defaultdict(list)
     async with database.reading(viewer_id) as connection:
         rows = (await connection.execute(LINES_SQL, _key_columns(keys))).all()
-        drafts, digits = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
+        drafts = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
     for period_id, partner_id, kind, entries, points, *amounts in rows:
         whole_points = None if points is None else int(points)
         line = StatementLine(period_id, partner_id, LineKind(kind), entries, whole_points, *map(int, amounts))
         found[(period_id, partner_id)].append(line)
-    for period_id, positions in drafts.items():
-        for one in settle(positions, digits):
+    for period_id, draft in drafts.items():
+        for one in draft.settled:
             if (period_id, one.partner_id) in wanted:
                 found[(period_id, one.partner_id)] = _draft_lines(period_id, one)
     order = list(LineKind)

@@ -1,7 +1,7 @@
 """Closed periods as stored: their statements made again, compared with what stands there (invariants 8, 14, 15)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -11,12 +11,13 @@ from domain.positions import LineKind
 from domain.values import decimal_from_micro, decimal_from_minor, micro_per_minor
 from settlement.documents import PeriodFacts, Shortfall, Statement, make_statement
 from settlement.invariants import Check, check
-from settlement.lines import Positions, positions_of_movements, settle
+from settlement.lines import Billing, Positions, positions_of_movements, settle
 from settlement.scan import LedgerScan
 
 PARTNER_CODES_SQL = text("SELECT id, code FROM partner")
 STATEMENTS_SQL = text(
-    "SELECT period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document"
+    "SELECT period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document,"
+    " carried_in_minor, carried_on_minor"
     "  FROM statement WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id"
 )
 STATEMENT_LINES_SQL = text(
@@ -48,6 +49,8 @@ class StoredStatement(NamedTuple):
     shortfall_points: int
     shortfall_value_micro: int
     document: bytes
+    carried_in_minor: int
+    carried_on_minor: int
 
 
 Key = tuple[int, int]
@@ -72,6 +75,8 @@ async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) ->
             int(row.shortfall_points),
             int(row.shortfall_value_micro),
             bytes(row.document),
+            int(row.carried_in_minor),
+            int(row.carried_on_minor),
         )
         for row in await connection.execute(STATEMENTS_SQL, parameters)
     }
@@ -93,7 +98,7 @@ async def partner_codes(connection: AsyncConnection) -> dict[int, str]:
 
 
 def statements_of(
-    period: PeriodFacts, positions: Positions, scan: LedgerScan, codes: dict[int, str]
+    period: PeriodFacts, positions: Positions, scan: LedgerScan, codes: dict[int, str], billing: Billing
 ) -> list[Statement]:
     """The period's statements from these positions, by partner id."""
     drawn, shortfalls = scan.drawn(period.id), scan.shortfalls(period.id)
@@ -105,12 +110,26 @@ def statements_of(
             drawn.get(settled.partner_id, ()),
             shortfalls.get(settled.partner_id, Shortfall()),
         )
-        for settled in settle(positions, period.currency_digits)
+        for settled in settle(positions, period.currency_digits, billing)
     ]
 
 
+def billings_of(stored: Stored, minimums_minor: Mapping[int, int]) -> dict[int, Billing]:
+    """What each closed period's statements took beside its rows, by what was stored; keys are period ids, ascending."""
+    billings = {}
+    left: dict[int, int] = {}
+    for period_id, minimum_minor in minimums_minor.items():
+        billings[period_id] = Billing(dict(left), minimum_minor)
+        left |= {key[1]: one.carried_on_minor for key, one in stored.statements.items() if key[0] == period_id}
+    return billings
+
+
 def check_stored(
-    scan: LedgerScan, stored: Stored, periods: Iterable[PeriodFacts], codes: dict[int, str]
+    scan: LedgerScan,
+    stored: Stored,
+    periods: Iterable[PeriodFacts],
+    codes: dict[int, str],
+    billings: Mapping[int, Billing],
 ) -> list[Check]:
     """Invariants 8, 14 and 15 of these periods: everything is made again from the rows of the scan."""
     sums: list[str] = []
@@ -118,7 +137,9 @@ def check_stored(
     bytes_: list[str] = []
     for period in periods:
         positions = positions_of_movements(scan.sums(period.id), scan.entry_lines(period.id))
-        made = {one.settled.partner_id: one for one in statements_of(period, positions, scan, codes)}
+        made = {
+            one.settled.partner_id: one for one in statements_of(period, positions, scan, codes, billings[period.id])
+        }
         partner_ids = {partner_id for period_id, partner_id in stored.statements if period_id == period.id}
         for partner_id in sorted(made.keys() | partner_ids):
             where = f"statement of {codes.get(partner_id, partner_id)} for {period.label}"
@@ -141,12 +162,18 @@ def _sum_problems(
     where: str, statement: StoredStatement, lines: dict[LineKind, StoredLine], again: Statement, digits: int
 ) -> list[str]:
     problems = []
-    billed_minor = sum(line.billed_minor for line in lines.values())
+    billed_minor = sum(line.billed_minor for kind, line in lines.items() if kind != LineKind.CARRIED_FORWARD)
     if statement.net_minor != billed_minor:
         net, billed = decimal_from_minor(statement.net_minor, digits), decimal_from_minor(billed_minor, digits)
         problems.append(f"{where}: net {net}, its lines sum to {billed}")
     if statement.due_minor != again.settled.due_minor:
         problems.append(f"{where}: due {decimal_from_minor(statement.due_minor, digits)}")
+    carried = (again.settled.carried_in_minor, again.settled.carried_on_minor)
+    if (statement.carried_in_minor, statement.carried_on_minor) != carried:
+        problems.append(
+            f"{where}: {statement.carried_in_minor} brought in and {statement.carried_on_minor} carried on instead of"
+            f" {carried[0]} and {carried[1]}"
+        )
     if statement[2:4] != (again.shortfall.points, again.shortfall.value_micro):
         problems.append(f"{where}: shortfall {statement.shortfall_points} instead of {again.shortfall.points}")
     from_rows = {

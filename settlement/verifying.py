@@ -15,8 +15,9 @@ from domain.values import decimal_from_micro
 from settlement.documents import PeriodFacts, close_digest, totals_facts
 from settlement.invariants import Check, Scope, check, check_ledger
 from settlement.lines import operator_totals, positions_of_movements, settle
+from settlement.payments import check_payments
 from settlement.scan import LedgerScan, scan_ledger
-from settlement.stored import Stored, check_stored, load_stored, partner_codes
+from settlement.stored import Stored, billings_of, check_stored, load_stored, partner_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ NO_MONEY = str(decimal_from_micro(0))
 PERIODS_SQL = text(
     """
     SELECT id, label, opens_at, closes_at, state, pool_micro, pool_change_micro, margin_micro, operator_net_minor,
-           certificate, certificate_sha256, previous_sha256
+           certificate, certificate_sha256, previous_sha256, minimum_minor
       FROM period ORDER BY id
     """
 )
@@ -64,11 +65,14 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         checks = await check_ledger(connection, scan, scope)
         stored = await load_stored(connection, [period.id for period in closed])
         codes = await partner_codes(connection)
+        checks.append(await check_payments(connection, programme.currency_digits))
     facts = [
         PeriodFacts(p.id, p.label, p.opens_at, p.closes_at, programme.currency, programme.currency_digits)
         for p in closed
     ]
-    checks += check_stored(scan, stored, facts, codes)
+    checks += check_stored(
+        scan, stored, facts, codes, billings_of(stored, {period.id: int(period.minimum_minor) for period in closed})
+    )
     extra = {
         6: [place for period in closed for place in _figure_problems(period, scan, programme.currency_digits)],
         9: _chain_problems(closed, scan, stored),

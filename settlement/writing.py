@@ -28,11 +28,14 @@ INSERT_ENTRIES_SQL = text(
 INSERT_STATEMENTS_SQL = text(
     """
     INSERT INTO statement
-           (period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document)
-    SELECT :period_id, partner_id, net::numeric, due::numeric, points::numeric, value::numeric, document
+           (period_id, partner_id, net_minor, due_minor, shortfall_points, shortfall_value_micro, document,
+            carried_in_minor, carried_on_minor)
+    SELECT :period_id, partner_id, net::numeric, due::numeric, points::numeric, value::numeric, document,
+           carried_in::numeric, carried_on::numeric
       FROM unnest(CAST(:partner_ids AS integer[]), CAST(:nets AS text[]), CAST(:dues AS text[]),
-                  CAST(:points AS text[]), CAST(:values AS text[]), CAST(:documents AS bytea[]))
-        AS new (partner_id, net, due, points, value, document)
+                  CAST(:points AS text[]), CAST(:values AS text[]), CAST(:documents AS bytea[]),
+                  CAST(:carried_ins AS text[]), CAST(:carried_ons AS text[]))
+        AS new (partner_id, net, due, points, value, document, carried_in, carried_on)
     """
 )
 INSERT_LINES_SQL = text(
@@ -53,7 +56,8 @@ CLOSE_PERIOD_SQL = text(
            margin_micro = CAST(CAST(:margin_micro AS text) AS numeric),
            operator_net_minor = CAST(CAST(:operator_net_minor AS text) AS numeric),
            certificate = CAST(CAST(:certificate AS text) AS jsonb), certificate_sha256 = :sha256,
-           previous_sha256 = :previous
+           previous_sha256 = :previous, advice_at = :advice_at, dispute_until = :dispute_until, due_at = :due_at,
+           minimum_minor = :minimum_minor
      WHERE id = :id
     """
 )
@@ -117,6 +121,8 @@ async def write_statements(connection: AsyncConnection, period_id: int, statemen
             "points": [str(one.shortfall.points) for one in statements],
             "values": [str(one.shortfall.value_micro) for one in statements],
             "documents": [one.document for one in statements],
+            "carried_ins": [str(one.settled.carried_in_minor) for one in statements],
+            "carried_ons": [str(one.settled.carried_on_minor) for one in statements],
         },
     )
     lines = [(one.settled.partner_id, line) for one in statements for line in one.settled.lines]

@@ -35,6 +35,7 @@ described_enum(
         "FIXED_FEE": "The fixed fee of the period: a charge.",
         "ADJUSTMENT": "A correction by the operator.",
         "TAX": "Tax on the lines.",
-        "CARRIED_FORWARD": "A balance from earlier periods; shown, and no part of net.",
+        "CARRIED_FORWARD": "What earlier statements left, being too little to be paid, less what this one leaves to the"
+        " next; shown, part of due, and no part of net.",
     },
 )

@@ -20,6 +20,7 @@ from domain.database import Database
 from domain.periods import Clock
 from domain.terms import Partner, Store
 from settlement import reading as settled
+from settlement.payments import Payment, payments_of_statements
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -196,6 +197,11 @@ class Loaders:
     def statement_budgets(self) -> DataLoader[settled.StatementKey, list[settled.BudgetUse]]:
         """Budget windows by the statement whose entries drew on them."""
         return self.gathered(settled.budgets_of_statements)
+
+    @cached_property
+    def statement_payments(self) -> DataLoader[settled.StatementKey, list[Payment]]:
+        """Payments by the statement that they pay."""
+        return self.gathered(payments_of_statements)
 
     @cached_property
     def period_figures(self) -> DataLoader[int, settled.PeriodFigures]:

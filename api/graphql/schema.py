@@ -18,6 +18,7 @@ from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
 from api.graphql.partners import PartnerQueries, partner_by_id
+from api.graphql.payments import PaymentMutations, PaymentQueries
 from api.graphql.pending import PendingMutations
 from api.graphql.reports import ReportQueries
 from api.graphql.scalars import SCALARS
@@ -82,6 +83,7 @@ class Query(
     TillQueries,
     HoldQueries,
     SettlementQueries,
+    PaymentQueries,
     ReportQueries,
     ProposalQueries,
 ):
@@ -93,7 +95,13 @@ class Query(
     " what the platform refuses is a Refusal. Repeat with the same idempotency key when an answer was lost."
 )
 class Mutation(
-    TillMutations, HoldMutations, PendingMutations, AccountMutations, SettlementMutations, ProposalMutations
+    TillMutations,
+    HoldMutations,
+    PendingMutations,
+    AccountMutations,
+    SettlementMutations,
+    PaymentMutations,
+    ProposalMutations,
 ):
     """The mutations."""
 

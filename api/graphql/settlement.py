@@ -1,7 +1,6 @@
 """Settlement: periods, each partner's statement with its lines, and what explains them."""
 
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,8 +9,6 @@ import strawberry
 from api.graphql.context import Context, Info, bad_input, page_size
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.ids import plain_id, plain_key, plain_number
-from api.graphql.line_kinds import StatementLineKind
-from api.graphql.loaders import LinePage
 from api.graphql.money import (
     After,
     Connection,
@@ -25,13 +22,12 @@ from api.graphql.money import (
 from api.graphql.partners import Partner, known_partner
 from api.graphql.refusals import Refusal, refusal_from
 from api.graphql.scalars import Points
-from api.graphql.transactions import Transaction
+from api.graphql.statements import BudgetStatement, Payment, StatementLine, budget_statement
 from domain.errors import Refused
-from domain.values import decimal_from_micro
 from settlement import closing, reading
+from settlement.clearing import StatementState, clearing_dates, statement_state
 from settlement.invariants import Check
 
-NO_COMMAND_BEFORE = 2**63 - 1
 PERIOD_LABEL = 'The period\'s label: "2017-03", "2017-03-H1" for a half month, "2017-W10" for a week.'
 
 
@@ -85,102 +81,6 @@ class Certificate:
         ]
 
 
-@strawberry.type(description="A statement's use of one budget window.")
-class BudgetWindow:
-    """One window that entries of a statement drew on; amounts are exact, with six decimals."""
-
-    period_label: str | None = strawberry.field(
-        description="Label of the window's period; null for a single budget over several periods."
-    )
-    drawn: Money = strawberry.field(description="What this statement's entries drew on it, credits taken off.")
-    limit: Money = strawberry.field(description="What the window may spend.")
-    consumed: Money = strawberry.field(description="What all entries drew on it so far.")
-
-
-@strawberry.type(description="A statement's use of budgets: the sum over the windows it drew on, zeros if none.")
-class BudgetStatement:
-    """Budgets of a statement; amounts are exact, with six decimals."""
-
-    limit: Money = strawberry.field(description="What the windows may spend, without approved overdraft.")
-    drawn: Money = strawberry.field(description="What this statement's entries drew on them, credits taken off.")
-    reserved: Money = strawberry.field(description="Set aside in these windows as they stand now.")
-    consumed: Money = strawberry.field(description="What all entries drew on these windows so far.")
-    available: Money = strawberry.field(description="What these windows may still spend; approved overdraft included.")
-    windows: list[BudgetWindow] = strawberry.field(description="The windows one by one.")
-
-
-def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetStatement:
-    """The sum over the windows that a statement's entries drew on."""
-    programme = context.programme
-    overdraft = sum(use.overdraft_micro for use in uses)
-    limit, reserved, consumed = (
-        sum(getattr(use, name) for use in uses) for name in ("limit_micro", "reserved_micro", "consumed_micro")
-    )
-    return BudgetStatement(
-        limit=money_from_micro(limit, programme),
-        drawn=money_from_micro(sum(use.drawn_micro for use in uses), programme),
-        reserved=money_from_micro(reserved, programme),
-        consumed=money_from_micro(consumed, programme),
-        available=money_from_micro(limit + overdraft - reserved - consumed, programme),
-        windows=[
-            BudgetWindow(
-                period_label=use.window,
-                drawn=money_from_micro(use.drawn_micro, programme),
-                limit=money_from_micro(use.limit_micro, programme),
-                consumed=money_from_micro(use.consumed_micro, programme),
-            )
-            for use in uses
-        ],
-    )
-
-
-@strawberry.type(description="One line of a statement, signed from your side: a charge is negative.")
-class StatementLine:
-    """A line."""
-
-    row: strawberry.Private[reading.StatementLine]
-
-    @described_field("What the line is for.")
-    def kind(self) -> StatementLineKind:
-        """The line's kind."""
-        return StatementLineKind(self.row.kind.value)
-
-    @described_field("How many points it counts, without sign; null where it counts none, as a fixed fee.")
-    def points(self) -> Points | None:
-        """The line's points."""
-        return None if self.row.points is None else Points(self.row.points)
-
-    @described_field("The exact amount with six decimals: the sum over its transactions' movements of this kind.")
-    def exact(self) -> Decimal:
-        """The unrounded amount."""
-        return decimal_from_micro(self.row.exact_micro)
-
-    @described_field("Of that, the part that reverses what an earlier period booked; six decimals.")
-    def prior_period_exact(self) -> Decimal:
-        """The part of earlier periods."""
-        return decimal_from_micro(self.row.prior_exact_micro)
-
-    @described_field("The amount billed: exact, rounded half-even once for the line.")
-    def billed(self, info: Info) -> Money:
-        """The rounded amount."""
-        return money_from_minor(self.row.billed_minor, info.context.programme)
-
-    @described_field("What explains the line: its transactions, latest first. Fees and taxes have none.")
-    async def transactions(self, info: Info, first: First = None, after: After = None) -> Connection[Transaction]:
-        """A page of the transactions whose movements make the line."""
-        context, size = info.context, page_size(first)
-        before = cursor_key(context, "Transaction", after)
-        movements = reading.MOVEMENTS_OF_LINE[self.row.kind]
-        ids: list[int] = []
-        if movements:
-            start = NO_COMMAND_BEFORE if before is None else before
-            page = LinePage(self.row.period_id, self.row.partner_id, movements, start, size + 1)
-            ids = await context.loaders.line_pages.load(page)
-        rows = await context.loaders.transactions.load_many(ids)
-        found = [(row.id, Transaction(row=row)) for row in rows if row is not None]
-        return connection_of("Transaction", size, found)
-
-
 @strawberry.type(description="What a partner owes or is owed for one period. A draft until the period is closed.")
 class SettlementStatement:
     """A statement."""
@@ -226,7 +126,59 @@ class SettlementStatement:
     @described_field("What is to be paid: net, with what was carried forward and without what disputes withhold.")
     def due(self, info: Info) -> Money:
         """The amount due."""
-        return money_from_minor(self.row.due_minor, info.context.programme)
+        return money_from_minor(self.row.to_pay_minor, info.context.programme)
+
+    @described_field("What is not to be paid for now because it is disputed: net + carriedForward - withheld = due.")
+    def withheld(self, info: Info) -> Money:
+        """What disputes withhold."""
+        return money_from_minor(self.row.withheld_minor, info.context.programme)
+
+    @described_field(
+        "What earlier statements left because it was too little to be paid, less what this one leaves to the next:"
+        " part of due, not of net."
+    )
+    def carried_forward(self, info: Info) -> Money:
+        """The balance brought in, less the one carried on."""
+        return money_from_minor(self.row.carried_forward_minor, info.context.programme)
+
+    @described_field("Where it is in its life.")
+    def state(self, info: Info) -> StatementState:
+        """The state at this moment."""
+        now = info.context.services.clock()
+        row = self.row
+        return statement_state(
+            self.of_period.dates, now, is_draft=row.is_draft, due_minor=row.to_pay_minor, open_minor=row.open_minor
+        )
+
+    @described_field("When the partner is told what it owes or is owed; planned until the period is closed.")
+    def advice_at(self) -> datetime:
+        """The advice."""
+        return self.of_period.dates.advice_at
+
+    @described_field("Until when its lines may be disputed; planned until the period is closed.")
+    def dispute_until(self) -> datetime:
+        """The end of the dispute window."""
+        return self.of_period.dates.dispute_until
+
+    @described_field("When what is due is to be paid; planned until the period is closed.")
+    def due_at(self) -> datetime:
+        """The call day."""
+        return self.of_period.dates.due_at
+
+    @described_field("What was paid of it, signed as due.")
+    def paid(self, info: Info) -> Money:
+        """The sum of its payments."""
+        return money_from_minor(self.row.paid_minor, info.context.programme)
+
+    @described_field("What is left to pay of due; of the other sign where too much was paid.")
+    def open(self, info: Info) -> Money:
+        """What is open."""
+        return money_from_minor(self.row.open_minor, info.context.programme)
+
+    @described_field("The payments recorded on it.")
+    async def payments(self, info: Info) -> list[Payment]:
+        """Its payments, as recorded."""
+        return [Payment(row=row) for row in await info.context.loaders.statement_payments.load(self.key)]
 
     @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
     def shortfall(self) -> Points:
@@ -287,6 +239,21 @@ class SettlementPeriod:
     def closed_at(self) -> datetime | None:
         """The close."""
         return self.row.closed_at
+
+    @described_field("When its statements are advised: told to partners; planned until it is closed.")
+    def advice_at(self) -> datetime:
+        """The advice day."""
+        return self.row.dates.advice_at
+
+    @described_field("Until when its statements may be disputed; planned until it is closed.")
+    def dispute_until(self) -> datetime:
+        """The end of the dispute window."""
+        return self.row.dates.dispute_until
+
+    @described_field("The call day: when what is due is to be paid; planned until it is closed.")
+    def due_at(self) -> datetime:
+        """The call day."""
+        return self.row.dates.due_at
 
     @described_field("Statements, by partner: your own only, or every partner's for the operator.")
     async def statements(self, info: Info) -> list[SettlementStatement]:
@@ -359,7 +326,14 @@ async def current_period(context: Context) -> reading.SettlementPeriod | None:
     calendar = context.programme.calendar
     span = calendar.span(calendar.containing(services.clock()))
     return reading.SettlementPeriod(
-        span.id, span.label, PeriodState.OPEN.value, span.opens_at, span.closes_at, closed_at=None, certificate=None
+        span.id,
+        span.label,
+        PeriodState.OPEN.value,
+        span.opens_at,
+        span.closes_at,
+        closed_at=None,
+        certificate=None,
+        dates=clearing_dates(context.programme, span.closes_at, None),
     )
 
 

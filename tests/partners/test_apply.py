@@ -49,6 +49,10 @@ async def test_the_worked_example_is_written(database: Database) -> None:
         None,
         "own_lot_then_issuer",
         10_080,
+        0,
+        7,
+        14,
+        0,
         version=1,
     )
     assert configuration.partners == {

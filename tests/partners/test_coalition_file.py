@@ -45,6 +45,10 @@ TERMS = 'partner "grocer", terms from 2017-01-01: '
 BUDGET = 'partner "grocer", budget from 2017-01-01: '
 RULE = 'partner "grocer", earn rule "base" from 2017-01-01: '
 
+CALL_DAYS = (
+    "programme: call_days = 10 lies within the dispute window: it must be at least advice_days + dispute_days = 11"
+)
+
 
 def problems(text: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
@@ -78,6 +82,10 @@ def test_the_worked_example_is_read_exactly() -> None:
         transfer_max_points_per_day=None,
         claw_back="own_lot_then_issuer",
         hold_minutes=10_080,
+        advice_days=0,
+        dispute_days=7,
+        call_days=14,
+        minimum_settlement_micro=0,
     )
     assert [partner.code for partner in file.partners] == ["grocer", "fuel", "restaurant"]
     assert file.partners[0] == PartnerSection(
@@ -212,6 +220,16 @@ points_per_unit = "1.5"
             'point_value = "0.01"',
             'point_value = "0.01"\nexpiry_month = 24',
             'programme: unknown key "expiry_month"; did you mean "expiry_months"?',
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nadvice_days = 4\ncall_days = 10',
+            CALL_DAYS,
+        ),
+        (
+            'point_value = "0.01"',
+            'point_value = "0.01"\nminimum_settlement = "5.001"',
+            'programme: minimum_settlement = "5.001" must have at most 2 decimals',
         ),
         (
             'point_value = "0.01"',

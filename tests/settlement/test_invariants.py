@@ -100,7 +100,7 @@ AFTER_THE_CLOSE: list[tuple[str, list[str], set[int], str]] = [
     (
         "a statement's net changes",
         ["UPDATE statement SET net_minor = net_minor + 1 WHERE partner_id = 1"],
-        {8},
+        {8, 16},
         "statement of A for 2017-03: net -1077.99, its lines sum to -1078.00",
     ),
     (
@@ -159,7 +159,7 @@ AFTER_THE_CLOSE: list[tuple[str, list[str], set[int], str]] = [
             "UPDATE partner_entry SET amount_micro = amount_micro - 10000 WHERE line_kind = 'ISSUE'",
             f"UPDATE partner_entry AS e SET row_hash = {ENTRY_HASH}",
         ],
-        {8, 14},
+        {8, 14, 16},
         "statement of C for 2017-03, line ISSUE: residue 0.014000",
     ),
     (
