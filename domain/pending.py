@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from domain.asked import member_of
 from domain.batch import Batch, Original, StartOver
-from domain.commands import Authorize, Burn, Command, ConfirmPayment, Sweep
+from domain.commands import Authorize, Burn, Command, ConfirmPayment, Sweep, Transfer
 from domain.database import BatchConnection
 from domain.lots import PendingAward
 
@@ -20,9 +20,9 @@ PENDING_SQL = text(
       JOIN command AS c ON c.id = p.command_id
       LEFT JOIN LATERAL (SELECT m.id, m.period_id
                            FROM command AS k JOIN transaction AS m ON m.command_id = k.id
-                          WHERE k.reverses_id = p.command_id AND k.kind = 'CONFIRMATION'
+                          WHERE p.open_points = 0 AND k.reverses_id = p.command_id AND k.kind = 'CONFIRMATION'
                             AND m.kind = 'CONFIRM' AND m.lot_id = p.id) AS t
-        ON p.open_points = 0
+        ON true
      WHERE p.command_id = ANY(CAST(:commands AS bigint[]))
         OR (p.account_id = ANY(CAST(:accounts AS bigint[])) AND p.open_points > 0)
      ORDER BY p.id
@@ -92,6 +92,7 @@ async def load_pending(
 def _confirming(batch: Batch, commands: Sequence[Command]) -> set[int]:
     """Accounts whose due awards these commands confirm, whatever else they do."""
     members = [member_of(batch, command.member) for command in commands if isinstance(command, Burn | Authorize)]
+    members += [member_of(batch, command.source) for command in commands if isinstance(command, Transfer)]
     swept = {command.account_id for command in commands if isinstance(command, Sweep)}
     return {member.account_id for member in members if member is not None} | (swept & batch.accounts.keys())
 

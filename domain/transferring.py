@@ -12,6 +12,7 @@ from sqlalchemy import text
 from domain.batch import Batch, CommandInput, Member, Original, TransactionRow
 from domain.burning import check_points, expire_past_lots, lot_use
 from domain.commands import Command, CommandKind, CommandRow, MovementKind, Posted, Transfer
+from domain.confirming import confirm_due, confirmable_points
 from domain.database import BatchConnection
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
@@ -79,10 +80,11 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
         _check_partner(batch, command, source)
     account = batch.accounts[source.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
-    usable = account.usable(instant)
+    usable = account.usable(instant) + confirmable_points(batch, account, instant)
     if usable < command.points:
         raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
     row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points)
+    confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False, input_digest=digest)))
     move(batch, row, allocate(burn_order(account.lots, instant), command.points), batch.accounts[target.account_id])

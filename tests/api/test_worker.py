@@ -85,6 +85,22 @@ async def test_a_pass_sweeps_every_page(database: Database) -> None:
         assert again == SweepSummary()
 
 
+async def test_a_pass_confirms_what_is_due_of_every_account(database: Database) -> None:
+    async with till_on(database, coalition(partner("grocer", terms={"pending_days": 3}))) as till:
+        names = [f"c-{number}" for number in range(PAGE_ACCOUNTS + 20)]
+        await till.enrolled(*names)
+        await till.accept_all([till.purchase(f"k-{name}", "10.00", card=name) for name in names])
+        await till.accept_all([till.purchase(f"l-{name}", "1.00", card=name) for name in names])
+        runtime = runtime_of(till)
+        async with a_queue(runtime) as queue:
+            assert await sweep_all(runtime, queue) == SweepSummary()
+            till.clock.forward(days=4)
+            done = await sweep_all(runtime, queue)
+            assert (done.confirmed_awards, done.confirmed_points, done.failed) == (240, 1_320, 0)
+            assert await sweep_all(runtime, queue) == SweepSummary()
+    await check_books(database)
+
+
 async def test_a_pass_that_is_stopped_ends_with_its_page(database: Database) -> None:
     async with past_points(database, 2 * PAGE_ACCOUNTS) as till:
         runtime = runtime_of(till)

@@ -289,3 +289,20 @@ async def test_what_a_late_sweep_confirms_may_expire_with_it(open_till: OpenTill
         account_of(till), expired_lots=1, expired_points=10, confirmed_awards=1, confirmed_points=10
     )
     assert await balance(till) == (0, 0)
+
+
+async def test_a_quote_an_authorization_and_a_transfer_find_usable_what_is_due(open_till: OpenTill) -> None:
+    till = await open_till(FOURTEEN_DAYS)
+    await till.accept_all([till.purchase("k1", "60.00"), till.purchase("k2", "40.00", card="card-2")])
+    till.clock.to(2017, 4, 10)
+    before = await contents(till.database)
+    quoted = await till.queue.quote(till.burn("q", 60, partner="fuel"))
+    assert isinstance(quoted, Posted)
+    assert (quoted.balance.available, quoted.balance.pending) == (0, 0)
+    assert await contents(till.database) == before
+
+    await till.accept(till.authorization("a", 50, partner="fuel"))
+    await till.accept(till.transfer("t", 40, source="card-2", target="card-1"))
+
+    assert (await balance(till), await balance(till, "card-2")) == ((50, 0), (0, 0))
+    assert await budget_of(till) == (100 * PRICE, 0)
