@@ -6,6 +6,9 @@ from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
 
 CATEGORIES = ("food", "tobacco", "fuel", "gift")
+BEGINS = {"month": date(2017, 1, 1), "half_month": date(2017, 1, 1), "week": date(2017, 1, 2)}
+"""First day of the contracts, by the kind of period: budgets begin with one."""
+
 CODES = ("grocer", "fuel", "restaurant", "pharmacy", "florist", "bakery")
 CURRENCIES = (
     ("EUR", 2, "Europe/Berlin"),
@@ -20,19 +23,24 @@ EASY_AND_AWKWARD_PRICES = ("0.01", "0.010001", "0.012347", "0.0105", "0.015", "0
 def random_coalition(random: Random) -> dict[str, Any]:
     """Two to six partners whose prices change, budgets that run out, and points that soon expire."""
     currency, digits, zone = random.choice(CURRENCIES)
+    period = random.choice(tuple(BEGINS))
+    partners = [_partner(random, code, digits, period) for code in random.sample(CODES, random.randint(2, len(CODES)))]
+    codes = [partner["code"] for partner in partners]
     return {
         "programme": {
             "name": "Generated Coalition",
             "currency": currency,
             "timezone": zone,
             "point_value": "0.01",
-            "period": "month",
+            "period": period,
+            "expiry": random.choice(("months", "rolling")),
             "expiry_months": random.choice((1, 2, 3, 24)),
             "grace_days": random.choice((0, 10, 30)),
             "max_backdate_days": 60,
             "claw_back": random.choice(("own_lot_then_issuer", "all_lots")),
         },
-        "partner": [_partner(random, code, digits) for code in random.sample(CODES, random.randint(2, len(CODES)))],
+        "partner": partners,
+        "campaign": [_campaign(random, number, codes, digits) for number in range(random.randint(0, 3))],
     }
 
 
@@ -44,11 +52,17 @@ def toml_text(coalition: dict[str, Any]) -> str:
         for section in ("terms", "budget", "earn_rule"):
             for version in partner[section]:
                 lines += [f"[[partner.{section}]]", *_keys(version)]
+    for campaign in coalition["campaign"]:
+        lines += ["[[campaign]]", *_keys(campaign), f"funding = [{', '.join(map(_inline, campaign['funding']))}]"]
     return "\n".join(lines) + "\n"
 
 
 def _keys(table: dict[str, Any]) -> list[str]:
     return [f"{key} = {_value(value)}" for key, value in table.items() if not _is_section(value)]
+
+
+def _inline(table: dict[str, Any]) -> str:
+    return f"{{ {', '.join(_keys(table))} }}"
 
 
 def _is_section(value: Any) -> bool:
@@ -59,8 +73,8 @@ def _value(value: Any) -> str:
     return str(value) if isinstance(value, date) else json.dumps(value)
 
 
-def _partner(random: Random, code: str, digits: int) -> dict[str, Any]:
-    starts = [date(2017, 1, 1), *sorted(date(2017, month, random.randint(1, 28)) for month in random.sample((3, 4), 1))]
+def _partner(random: Random, code: str, digits: int, period: str) -> dict[str, Any]:
+    starts = [BEGINS[period], *sorted(date(2017, month, random.randint(1, 28)) for month in random.sample((3, 4), 1))]
     return {
         "code": code,
         "name": code.title(),
@@ -68,8 +82,8 @@ def _partner(random: Random, code: str, digits: int) -> dict[str, Any]:
         "risk": random.choice(("NORMAL", "NORMAL", "PAID_FIRST")),
         "stores": [],
         "terms": [_terms(random, start, digits) for start in starts],
-        "budget": [_budget(random, digits)],
-        "earn_rule": _rules(random),
+        "budget": [_budget(random, digits, period)],
+        "earn_rule": _rules(random, BEGINS[period]),
     }
 
 
@@ -93,10 +107,36 @@ def _price(random: Random) -> str:
     return random.choice(EASY_AND_AWKWARD_PRICES)[:8]
 
 
-def _budget(random: Random, digits: int) -> dict[str, Any]:
+def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dict[str, Any]:
+    """A bonus that one pays, or several in shares, of which the operator may have one."""
+    payers: list[dict[str, Any]] = [{"partner": code} for code in random.sample(codes, random.randint(1, len(codes)))]
+    if random.random() < 0.4:
+        payers[-1] = {"operator": True}
+    shares = [random.randint(1, 9) * 100_000 // len(payers) for _ in payers[1:]]
+    for payer, share in zip(payers, [1_000_000 - sum(shares), *shares], strict=True):
+        payer["share"] = f"{share / 1_000_000:.6f}"
+    gives = random.choice(
+        (
+            {"multiplier": "1.5"},
+            {"bonus_points": 101, "min_amount": _money(2_000, digits)},
+            {"points_per_unit": "0.333"},
+        )
+    )
     return {
-        "from": date(2017, 1, 1),
-        "every": "month",
+        "code": f"campaign-{number}",
+        "name": f"Campaign {number}",
+        "from": date(2017, random.randint(1, 3), 1),
+        "to": date(2017, random.randint(3, 5), 28),
+        "partners": random.sample(codes, random.randint(1, len(codes))),
+        **gives,
+        "funding": payers,
+    }
+
+
+def _budget(random: Random, digits: int, period: str) -> dict[str, Any]:
+    return {
+        "from": BEGINS[period],
+        "every": period,
         "limit": _money(random.choice((500, 2_500, 10_000_000)), digits),
         "on_limit": random.choice(("DECLINE", "PARTIAL", "BASE_ONLY", "OPERATOR_FUNDED")),
         "after_period": random.choice(("CREDIT_CURRENT", "USE_OR_LOSE")),
@@ -104,11 +144,11 @@ def _budget(random: Random, digits: int) -> dict[str, Any]:
     }
 
 
-def _rules(random: Random) -> list[dict[str, Any]]:
-    base = {"code": "base", "from": date(2017, 1, 1), "points_per_unit": random.choice(("1", "1.5", "2"))}
+def _rules(random: Random, begins: date) -> list[dict[str, Any]]:
+    base = {"code": "base", "from": begins, "points_per_unit": random.choice(("1", "1.5", "2"))}
     bonus = {
         "code": "bonus",
-        "from": date(2017, 1, 1),
+        "from": begins,
         "points_per_unit": "0.75",
         "max_points": random.choice((10, 90)),
         "exclude_categories": ["tobacco"],

@@ -5,7 +5,19 @@ from datetime import timedelta
 from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
 
-from domain.commands import Command, ConfirmPayment, MemberRef, OriginalRef, Outcome, Posted, Sweep, Transfer
+from domain.commands import (
+    Authorize,
+    Capture,
+    Command,
+    ConfirmPayment,
+    MemberRef,
+    OriginalRef,
+    Outcome,
+    Posted,
+    Sweep,
+    Transfer,
+    Void,
+)
 from domain.values import OPERATOR_ID
 from tests.domain.tills import Till
 from tests.generator.coalitions import DIGITS
@@ -23,6 +35,8 @@ class Historian:
         self.digits = DIGITS[coalition["programme"]["currency"]]
         self.reversible: list[tuple[str, str, bool]] = []
         """(partner, key, whether it is a purchase)"""
+        self.held: list[tuple[str, str, int]] = []
+        """(partner, key, points)"""
         self.number = 0
         self.makers: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (8, self.purchase),
@@ -32,6 +46,8 @@ class Historian:
             (1, self.late_purchase),
             (1, self.transfer),
             (2, self.money_received),
+            (3, self.authorize),
+            (4, self.resolve),
             (1, self.sweep),
         ]
 
@@ -70,6 +86,32 @@ class Historian:
         whole = self.random.random() < 0.4
         ask = {} if whole else {"amount": self.amount(40)} if is_purchase else {"points": self.random.randint(1, 30)}
         await self.till.queue.post(self.till.reversal(self.key(), original, partner=partner, **ask))
+
+    async def authorize(self) -> None:
+        """Some of a member's points are set aside."""
+        partner, card = self.random.choice(self.partners), self.random.choice(CARDS)
+        points, key = max(1, await self.till.available(card) // self.random.choice((2, 3, 7))), self.key()
+        member, now = MemberRef(identifier=("card", card)), self.till.clock.now
+        held = await self.till.queue.post(Authorize(self.till.id_of(partner), key, member, points, now, key))
+        if isinstance(held, Posted):
+            self.held.append((partner, key, points))
+
+    async def resolve(self) -> None:
+        """A hold is captured, in full or in part, or called off; perhaps one that was resolved before."""
+        if not self.held:
+            return
+        partner, original, held = self.random.choice(self.held[-8:])
+        partner_id, key, by_key, now = (
+            self.till.id_of(partner),
+            self.key(),
+            OriginalRef(key=original),
+            self.till.clock.now,
+        )
+        if self.random.random() < 0.3:
+            await self.till.queue.post(Void(partner_id, key, by_key, now))
+            return
+        points = self.random.choice((None, self.random.randint(1, held)))
+        await self.send(Capture(partner_id, key, by_key, now, points), is_purchase=False)
 
     async def transfer(self) -> None:
         """Some of a member's points, to another one."""

@@ -87,10 +87,10 @@ class SecondSettlement:
         if kind in AWARDS:
             self._award(row, period, points)
         elif kind in BURNS:
-            price = self._price(row, row["partner"], "reimbursement")
+            price = self._price(self._authorized_by(row), row["partner"], "reimbursement")
             self._line(row, period, row["partner"], {"REIMBURSEMENT": -points * price}, pool)
         elif kind == "BURN_REVERSAL":
-            price = self._price(self.by_id[row["reverses"]], row["partner"], "reimbursement")
+            price = self._price(self._authorized_by(self.by_id[row["reverses"]]), row["partner"], "reimbursement")
             self._line(row, period, row["partner"], {"BURN_REVERSAL": -points * price}, pool)
         elif kind == "EARN_REVERSAL":
             self._taken_back(row, period, points, pool)
@@ -165,6 +165,17 @@ class SecondSettlement:
             self.problems.append(f"row {row['id']} ({row['kind']}): pool_value {row['pool_value']}, not {pool}")
 
     # ------------------------------------------------------------ contracts
+
+    def _authorized_by(self, row: Row) -> Row:
+        """The row whose time chose a burn's contract: its own, or that of the hold that it captures."""
+        if row["kind"] != "CAPTURE":
+            return row
+        [hold] = [
+            one
+            for one in self.rows
+            if (one["kind"], one["partner"], one["reference"]) == ("HOLD", row["partner"], row["reference"])
+        ]
+        return hold
 
     def _promised_by(self, row: Row) -> Row:
         """The row whose time chose the award's contract: its own, or that of the pending award that it confirms."""

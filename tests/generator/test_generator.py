@@ -2,6 +2,8 @@
 
 import csv
 import os
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -12,23 +14,17 @@ import pytest
 from api.export import export_transactions
 from api.runtime import Runtime
 from domain.database import Database
-from domain.periods import Clock
 from settlement.closing import close_period
 from settlement.verifying import verify
 from tests.domain.tills import Till, till_on
-from tests.generator.coalitions import random_coalition, toml_text
+from tests.generator.coalitions import BEGINS, random_coalition, toml_text
 from tests.generator.histories import CARDS, Historian
 from tests.generator.second import SecondSettlement
 
 SEEDS = range(int(os.environ.get("GENERATED_COALITIONS", "6")))
-MONTHS = ("2017-01", "2017-02", "2017-03", "2017-04", "2017-05")
+LAST_DAY = date(2017, 5, 3)
+"""What ends by then is settled."""
 EVENTS_A_DAY = 2
-
-
-def last_day(label: str) -> date:
-    """Of a month."""
-    year, month = map(int, label.split("-"))
-    return date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -39,12 +35,12 @@ async def test_two_settlements_of_one_history_are_equal(seed: int, database: Dat
         till.clock.to(2017, 1, 20)
         await till.enrolled(*CARDS, partner=coalition["partner"][0]["code"])
         historian = Historian(random, coalition, till)
-        for label in MONTHS:
-            while till.clock.now.date() <= last_day(label) + timedelta(days=2):
+        periods = periods_until(till, LAST_DAY)
+        for number, (_, last) in enumerate(periods, start=1):
+            while till.clock.now.date() <= last + timedelta(days=2):
                 await historian.live(1, EVENTS_A_DAY)
-            if random.random() < 0.7:  # else with the next one, so that two are open
-                await close_until(till.database, till.clock, label)
-        await close_until(till.database, till.clock, MONTHS[-1])
+            if random.random() < 0.7 or number == len(periods):  # else with the next one, so that two are open
+                await close_all(till, periods[:number])
 
         file = tmp_path / "ledger.csv"
         runtime = Runtime(till.database, till.cache, till.clock)
@@ -54,16 +50,24 @@ async def test_two_settlements_of_one_history_are_equal(seed: int, database: Dat
         report = await verify(till.database, till.clock)
         assert [check for check in report.checks if not check.holds] == []
         assert second.problems == []
-        for month in MONTHS:
-            second.charge_fixed_fees(month, last_day(month))
-        assert await closed_lines(till) == second_lines(second, minor_unit(till))
-        assert await closed_totals(till) == second_totals(second, minor_unit(till))
+        for label, last in periods:
+            second.charge_fixed_fees(label, last)
+        labels = [label for label, _ in periods]
+        assert await closed_lines(till) == second_lines(second, labels, minor_unit(till))
+        assert await closed_totals(till) == second_totals(second, labels, minor_unit(till))
 
 
-async def close_until(database: Database, clock: Clock, label: str) -> None:
-    """Closes every month until that one which is not closed yet."""
-    for month in MONTHS[: MONTHS.index(label) + 1]:
-        await close_period(database, clock, month, f"close-{month}")
+def periods_until(till: Till, last: date) -> list[tuple[str, date]]:
+    """Label and last day of every period from the first contract's on that ends by then."""
+    calendar = till.configuration.programme.calendar
+    ids = range(calendar.ordinal(BEGINS[calendar.kind]), calendar.ordinal(last))
+    return [(calendar.label(number), calendar.first_day(number + 1) - timedelta(days=1)) for number in ids]
+
+
+async def close_all(till: Till, periods: Sequence[tuple[str, date]]) -> None:
+    """Closes these periods; what is closed already answers again."""
+    for label, _ in periods:
+        await close_period(till.database, till.clock, label, f"close-{label}")
 
 
 def minor_unit(till: Till) -> Fraction:
@@ -89,12 +93,12 @@ async def closed_lines(till: Till) -> Lines:
     }
 
 
-def second_lines(second: SecondSettlement, minor: Fraction) -> Lines:
+def second_lines(second: SecondSettlement, labels: Sequence[str], minor: Fraction) -> Lines:
     """The second settlement's lines."""
     return {
         (label, *key): (exact, period.prior[key], period.billed(minor)[key])
         for label, period in second.periods.items()
-        if label in MONTHS
+        if label in labels
         for key, exact in period.exact.items()
         if exact or period.prior[key]
     }
@@ -107,7 +111,7 @@ Totals = dict[str, tuple[Fraction, Fraction, Fraction, dict[str, Fraction]]]
 async def closed_totals(till: Till) -> Totals:
     """Totals of closed periods and nets of their statements, from the rows."""
     minor = minor_unit(till)
-    nets: dict[str, dict[str, Fraction]] = {month: {} for month in MONTHS}
+    nets: defaultdict[str, dict[str, Fraction]] = defaultdict(dict)
     for label, code, net in await till.rows(
         "SELECT d.label, p.code, s.net_minor FROM statement AS s JOIN period AS d ON d.id = s.period_id"
         "  JOIN partner AS p ON p.id = s.partner_id WHERE s.net_minor <> 0"
@@ -121,10 +125,10 @@ async def closed_totals(till: Till) -> Totals:
     }
 
 
-def second_totals(second: SecondSettlement, minor: Fraction) -> Totals:
+def second_totals(second: SecondSettlement, labels: Sequence[str], minor: Fraction) -> Totals:
     """The second settlement's totals; what its identity leaves over would be a cent that nobody can explain."""
     totals: Totals = {}
-    for label in MONTHS:
+    for label in labels:
         period = second.periods[label]
         nets: dict[str, Fraction] = {}
         for (partner, _), billed in period.billed(minor).items():
