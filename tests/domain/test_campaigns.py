@@ -1,5 +1,7 @@
 """Campaigns at the till: who pays how much of a bonus, on which terms and budget, and what a return takes back."""
 
+import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from settlement.verifying import verify
 from tests.domain.books import contents
 from tests.domain.coalitions import Table, campaign, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import APRIL, MARCH
+from tests.domain.tills import APRIL, MARCH, queue_on
 
 GROCER, FUEL, RESTAURANT = 1, 2, 3
 FUEL_TERMS = {"issue_price": "0.010500", "service_fee": "0.001200", "reimbursement": "0.009200", "breakage_share": "0"}
@@ -334,3 +336,46 @@ async def test_a_joint_bonus_waits_with_its_purchase_and_reserves_at_each_funder
     assert (back.points, back.shortfall_points, await till.available()) == (28, 0, 0)
     report = await verify(till.database, till.clock)
     assert [check for check in report.checks if not check.holds] == []
+
+
+# ---------------------------------------------------------------- locks
+
+
+async def test_history_returned_in_another_month_finds_every_funder_s_window(open_till: OpenTill) -> None:
+    till = await open_till(three(campaign("spring", *JOINT, bonus_points=10)), is_history=True)
+    bought, back = datetime(2017, 1, 20, 12, tzinfo=UTC), datetime(2017, 2, 3, 12, tzinfo=UTC)
+
+    first, second = await till.accept_all(
+        [till.purchase("k", "5.00", at=bought), till.reversal("v", "k", amount="5.00", at=back)]
+    )
+    assert (first.points, second.points) == (15, 15)
+    assert await till.budget("restaurant", MARCH - 2) == (54_000, False)
+    assert await till.budget("restaurant", MARCH - 1) == (-54_000, False)
+    await till.accept(till.purchase("k2", "5.00", at=bought))
+    await till.accept(till.reversal("v2", "k2", at=back))
+    assert await till.budget("restaurant", MARCH - 1) == (-108_000, False)
+
+
+async def test_processes_that_pay_for_each_other_s_purchases_neither_overdraw_nor_block(open_till: OpenTill) -> None:
+    tight: Table = {"limit": "1.10", "on_limit": "PARTIAL"}
+    cross = (
+        campaign("north", ("fuel", "1"), multiplier="2", partners=["grocer"]),
+        campaign("south", ("grocer", "1"), multiplier="2", partners=["fuel"]),
+    )
+    till = await open_till(three(*cross, grocer=tight, fuel={"limit": "1.17", "on_limit": "PARTIAL"}))
+    async with queue_on(till.database, till.configuration, at=till.clock.now) as other:
+        sent = [
+            one.accept_all([one.purchase(f"{code}-{n}", "7.00", card=card, partner=code) for n in range(number, 40, 4)])
+            for number in range(4)
+            for one, code, card in ((till, "grocer", "card-1"), (other, "fuel", "card-2"))
+        ]
+        answers = [posted for answered in await asyncio.gather(*sent) for posted in answered]
+    paid: Counter[int] = Counter()
+    for posted in answers:
+        assert len(posted.awards) == 2
+        for award in posted.awards:
+            paid[award.funder_id] += award.granted_points
+    # 1.10 buys 100 of the grocer's points and 1.17 a hundred of the fuel station's, whoever's till they were earned at.
+    assert paid == {GROCER: 100, FUEL: 100}
+    assert await till.budget("grocer") == (1_100_000, True)
+    assert await till.budget("fuel") == (1_170_000, True)

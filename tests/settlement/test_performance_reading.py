@@ -30,9 +30,23 @@ RANGES = [
 ]
 
 
+JOINT = """
+[[campaign]]
+code = "joint"
+name = "Three pay for all"
+from = 2017-01-01
+to = 2017-03-31
+multiplier = "1.5"
+funding = [
+    { partner = "grocer", share = "0.5" }, { partner = "restaurant", share = "0.3" },
+    { operator = true, share = "0.2" },
+]
+"""
+
+
 @pytest.fixture
 async def till(database: Database) -> AsyncIterator[Till]:
-    poor = COALITION_TOML.replace('on_limit = "PARTIAL"', 'on_limit = "OPERATOR_FUNDED"')
+    poor = COALITION_TOML.replace('on_limit = "PARTIAL"', 'on_limit = "OPERATOR_FUNDED"') + JOINT
     async with till_on(database, poor.replace('limit = "250.00"', 'limit = "9.00"')) as opened:
         yield opened
 
@@ -94,6 +108,9 @@ async def test_reports_equal_plain_python_before_and_after_periods_close(till: T
     assert len(commands) > 300
     assert any(row.occurred_at.month < row.recorded_at.month for row in commands)
     assert any(row.kind == "EARN" and row.party_id == OPERATOR_ID for row in ledger.tables["transaction"])
+    # Awards of one partner's tills that another pays for: charged to it, issued there, burned as its points.
+    assert any(row.party_id not in (OPERATOR_ID, row.partner_id) for row in ledger.tables["transaction"])
+    assert any(row.issuer_id == 3 and row.redeemer_id == 2 for row in ledger.tables["lot_use"])
     whole = await as_operator(till, *RANGES[0])
     assert min(whole.members.given, whole.members.received, whole.members.repeating) > 5
     assert len(whole.matrix) == 9
