@@ -25,7 +25,6 @@ class Bonus(NamedTuple):
 def campaign_bonuses(
     batch: Batch,
     command: Earn,
-    campaigns: Sequence[Campaign],
     purchase: Purchase,
     own: Sequence[Award],
     terms: Terms,
@@ -35,6 +34,9 @@ def campaign_bonuses(
 
     None of them refuses the purchase, but that one command earns too much: Refused(AMOUNT_INVALID).
     """
+    campaigns = batch.configuration.campaigns_at(command.partner_id, command.occurred_at)
+    if not campaigns:
+        return []
     left_micro: dict[int, int] = {}
     if budget is not None:
         own_points = sum([award.granted_points for award in own if award.funder_id != OPERATOR_ID])

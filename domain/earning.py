@@ -72,12 +72,12 @@ def _accept(
         None if budget is None else budget.plan,
         0 if budget is None else budget.available_micro,
     ) or [Award(None, 0, 0, command.partner_id)]
-    campaigns = batch.configuration.campaigns_at(command.partner_id, command.occurred_at)
     bonuses: list[Bonus] = []
-    if campaigns:
+    in_all = awards
+    if batch.configuration.campaigns:
         purchase = Purchase(base_of(rules), amount_minor, lines, digits)
-        bonuses = campaign_bonuses(batch, command, campaigns, purchase, awards, terms, budget)
-    in_all = awards + [bonus.award for bonus in bonuses] if bonuses else awards
+        bonuses = campaign_bonuses(batch, command, purchase, awards, terms, budget)
+        in_all = awards + [bonus.award for bonus in bonuses]
     granted = sum([award.granted_points for award in in_all])
     declined = sum([award.requested_points for award in in_all]) - granted
     # By position, here and below: by name, the rows of a purchase cost a fifth of deciding about it.
@@ -98,9 +98,8 @@ def _accept(
         _write_award(batch, row, award, terms, booking, budget if award.funder_id else None, waiting)
         for award in awards
     ]
-    original.awards += [
-        _write_award(batch, row, bonus.award, bonus.terms, booking, bonus.budget, waiting) for bonus in bonuses
-    ]
+    for bonus in bonuses:
+        original.awards.append(_write_award(batch, row, bonus.award, bonus.terms, booking, bonus.budget, waiting))
     batch.remember(original)
     results = tuple(
         [
@@ -132,7 +131,8 @@ def _write_award(
     # An operator-funded award costs its issue value and no fee; its issuer is the partner where the purchase was.
     by_partner = award.funder_id != OPERATOR_ID
     points = award.granted_points
-    drawn_micro = 0 if budget is None else points * terms.charge_price_micro(award.funder_id)
+    price_micro = terms.gross_price_micro if by_partner else terms.issue_price_micro
+    drawn_micro = 0 if budget is None else points * price_micro
     transaction_id = next(batch.new_ids)
     lot_id = next(batch.new_ids) if points else None
     rule_id = None if award.rule is None else award.rule.id
