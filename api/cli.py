@@ -13,6 +13,7 @@ import typer.completion
 from rich.console import Console
 from typer._completion_classes import completion_init
 
+from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, sweep, worker
 from api.cli_payments import due, payment
 from api.settings import TABLE, Settings, load_settings
@@ -36,6 +37,7 @@ export_app = typer.Typer(help="What the ledger holds, as files.", no_args_is_hel
 app.add_typer(client_app, name="client")
 app.add_typer(export_app, name="export")
 app.add_typer(schema_app, name="schema")
+app.add_typer(propose_app, name="propose")
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 
@@ -293,6 +295,8 @@ def close(
 
 app.command()(payment)
 app.command()(due)
+app.command()(proposals)
+app.command()(disputes)
 
 
 @app.command()

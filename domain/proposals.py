@@ -24,6 +24,7 @@ class ProposalKind(StrEnum):
     POINTS = "POINTS"
     OVERDRAFT = "OVERDRAFT"
     WRITE_OFF = "WRITE_OFF"
+    DISPUTE = "DISPUTE"
 
 
 class ProposalState(StrEnum):
@@ -43,6 +44,7 @@ class ProposalReason(StrEnum):
     GOODWILL = "GOODWILL"
     FRAUD = "FRAUD"
     UNCOLLECTABLE = "UNCOLLECTABLE"
+    DISPUTE = "DISPUTE"
     OTHER = "OTHER"
 
 
@@ -63,6 +65,7 @@ class Content(NamedTuple):
     of_line_kind: str | None = None
     window_day: date | None = None
     until: datetime | None = None
+    dispute_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

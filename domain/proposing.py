@@ -33,7 +33,7 @@ INSERT_SQL = text(
     INSERT INTO proposal ({_CONTENT_COLUMNS}, idempotency_key, proposed_by, proposed_at)
     VALUES (:kind, CAST(:partner_id AS integer), :reason_code, :note, CAST(:amount_micro AS bigint),
             CAST(:points AS bigint), CAST(:member_id AS bigint), CAST(:of_period_id AS integer), :of_line_kind,
-            CAST(:window_day AS date), CAST(:until AS timestamptz), :key, :client_id, :now)
+            CAST(:window_day AS date), CAST(:until AS timestamptz), CAST(:dispute_id AS bigint), :key, :client_id, :now)
     ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING {_COLUMNS}
     """  # noqa: S608 (columns of this module)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.baskets import checked_amount
 from domain.booking import OpenPeriod, in_open_period
 from domain.commands import Amount
 from domain.database import Database
@@ -18,12 +17,26 @@ from domain.periods import Clock
 from domain.positions import ENTRY_LINES, LineKind, entry_line
 from domain.proposals import Content, Decision, ProposalKind, ProposalReason, Step, check_decision
 from domain.proposing import add_proposal, check_step, lock_proposals, settle_proposal
-from domain.terms import Configuration, Programme, load_configuration
+from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
 from domain.writing import add_positions
+from settlement.disputed import DisputeState
+from settlement.disputes import check_open, end_dispute, lock_dispute
+from settlement.inputs import (
+    known_configuration,
+    known_partner,
+    labelled_period,
+    lock_partner,
+    positive_minor,
+    signed_micro,
+)
 from settlement.writing import write_entry
 
-ENTRY_KINDS = {ProposalKind.ADJUSTMENT: "ADJUSTMENT", ProposalKind.WRITE_OFF: "BAD_DEBT"}
+ENTRY_KINDS = {
+    ProposalKind.ADJUSTMENT: "ADJUSTMENT",
+    ProposalKind.WRITE_OFF: "BAD_DEBT",
+    ProposalKind.DISPUTE: "ADJUSTMENT",
+}
 """Kinds of proposals that this module carries out, and the partner entry that each books."""
 
 
@@ -66,14 +79,12 @@ STATEMENT_SQL = text(
      WHERE s.period_id = :period_id AND s.partner_id = :partner_id
     """
 )
-# Keys of other tables may still be checked against the row: only who settles with the same partner waits.
-LOCK_PARTNER_SQL = text("SELECT id FROM partner WHERE id = :id FOR NO KEY UPDATE")
 INSERT_ADJUSTMENT_SQL = text(
     """
     INSERT INTO adjustment (entry_id, proposal_id, period_id, partner_id, kind, amount_micro, reason_code, note,
-                            of_period_id, of_line_kind, booked_at)
+                            of_period_id, of_line_kind, dispute_id, booked_at)
     VALUES (:entry_id, :proposal_id, :period_id, :partner_id, :kind, :amount_micro, :reason_code, :note,
-            CAST(:of_period_id AS integer), :of_line_kind, :booked_at)
+            CAST(:of_period_id AS integer), :of_line_kind, CAST(:dispute_id AS bigint), :booked_at)
     """
 )
 
@@ -86,7 +97,7 @@ async def propose_adjustment(database: Database, clock: Clock, client_id: str, k
     async with database.posting() as connection:
         configuration = await known_configuration(connection)
         partner_id = known_partner(configuration, ask.partner_id)
-        amount_micro = _signed_micro(ask.amount, configuration.programme)
+        amount_micro = signed_micro(ask.amount, configuration.programme)
         programme, period_id = configuration.programme, None
         if (ask.label is None) != (ask.line_kind is None):
             message = "name a closed line by label and lineKind, or no line at all"
@@ -133,43 +144,6 @@ async def propose_write_off(database: Database, clock: Clock, client_id: str, ke
         return step
 
 
-async def known_configuration(connection: AsyncConnection) -> Configuration:
-    """The configuration. Raises Refused(TERMS_MISSING) before the first ``coalition apply``."""
-    configuration = await load_configuration(connection)
-    if configuration is None:
-        raise Refused(RefusalCode.TERMS_MISSING, "no coalition has been applied yet")
-    return configuration
-
-
-def known_partner(configuration: Configuration, partner_id: int | None) -> int:
-    """The partner's id. Raises Refused(INPUT_INVALID) where there is none."""
-    if partner_id not in configuration.partners:
-        raise Refused(RefusalCode.INPUT_INVALID, "there is no such partner", "partnerId")
-    return partner_id
-
-
-def positive_minor(amount: Amount, programme: Programme) -> int:
-    """An amount of more than nothing, in minor units. Raises Refused(AMOUNT_INVALID, CURRENCY_MISMATCH)."""
-    minor = checked_amount(amount, programme, "amount")
-    if minor == 0:
-        raise Refused(RefusalCode.AMOUNT_INVALID, "the amount must be more than 0", "amount.amount")
-    return minor
-
-
-def _signed_micro(amount: Amount, programme: Programme) -> int:
-    minor = positive_minor(Amount(amount.value.copy_abs(), amount.currency), programme)
-    return (-minor if amount.value.is_signed() else minor) * micro_per_minor(programme.currency_digits)
-
-
-def labelled_period(programme: Programme, label: str) -> int:
-    """Ordinal of the period with that label. Raises Refused(STATEMENT_NOT_FOUND)."""
-    period_id = programme.calendar.labelled(label)
-    if period_id is None:
-        message = f'a statement is named by its period\'s label, such as "{programme.calendar.label_example}"'
-        raise Refused(RefusalCode.STATEMENT_NOT_FOUND, message, "label")
-    return period_id
-
-
 async def closed_statement(
     connection: AsyncConnection,
     partner_id: int,
@@ -198,7 +172,8 @@ def _check_owed(statement: StatementOpen, minor: int, programme: Programme) -> N
 async def approve_money(database: Database, clock: Clock, proposal_id: int, decision: Decision) -> Step:
     """Approves a proposal of ENTRY_KINDS and books it into the open period, once.
 
-    Raises Refused as ``check_decision`` does, and EXCEEDS_ORIGINAL for a write-off of more than is owed by now.
+    Raises Refused as ``check_decision`` does, EXCEEDS_ORIGINAL for a write-off of more than is owed by now, and
+    DISPUTE_DECIDED for the outcome of a dispute that was withdrawn.
     """
     check_step(decision)
 
@@ -218,8 +193,12 @@ async def approve_money(database: Database, clock: Clock, proposal_id: int, deci
 async def _book(period: OpenPeriod, proposal_id: int, content: Content) -> None:
     connection, amount_micro = period.connection, content.amount_micro
     assert amount_micro is not None
-    await connection.execute(LOCK_PARTNER_SQL, {"id": content.partner_id})
+    await lock_partner(connection, content.partner_id)
     kind = ENTRY_KINDS[content.kind]
+    if content.kind == ProposalKind.DISPUTE:
+        await _end_dispute(period, content, amount_micro)
+        if amount_micro == 0:
+            return
     if content.kind == ProposalKind.WRITE_OFF:
         programme = period.configuration.programme
         assert content.of_period_id is not None
@@ -243,6 +222,17 @@ async def _book(period: OpenPeriod, proposal_id: int, content: Content) -> None:
             "note": content.note,
             "of_period_id": content.of_period_id,
             "of_line_kind": content.of_line_kind,
+            "dispute_id": content.dispute_id,
             "booked_at": period.now,
         },
+    )
+
+
+async def _end_dispute(period: OpenPeriod, content: Content, accepted_micro: int) -> None:
+    dispute = await lock_dispute(period.connection, content.dispute_id)
+    check_open(dispute)
+    accepted_minor = accepted_micro // micro_per_minor(period.configuration.programme.currency_digits)
+    state = DisputeState.ACCEPTED if accepted_minor else DisputeState.REJECTED
+    await end_dispute(
+        period.connection, dispute.id, state, period.now, accepted_minor=accepted_minor, note=content.note
     )

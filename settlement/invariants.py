@@ -302,7 +302,10 @@ async def _rows_as_booked(scan: LedgerScan, scope: Scope, located: _Places) -> C
     entries = sum(
         group.entries for group in scan.movements if scope.is_everything or group.period_id == scope.period_id
     )
-    return check(9, [*rows, *apart, *problems], f"{entries} rows as booked")
+    approved = await located.named(
+        None, places.UNAPPROVED_ENTRIES_SQL, places.UNAPPROVED_POINTS_SQL, places.DISPUTES_SQL
+    )
+    return check(9, [*rows, *apart, *approved, *problems], f"{entries} rows as booked")
 
 
 def differing_positions(period_id: int, kept: Positions, from_rows: Positions) -> list[str]:

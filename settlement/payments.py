@@ -22,7 +22,7 @@ from domain.members import is_clean_text
 from domain.periods import Clock, local_date
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
-from settlement.adjustments import LOCK_PARTNER_SQL
+from settlement.inputs import lock_partner
 from settlement.invariants import Check, check
 from settlement.places import PLACES_MAX
 from settlement.reading import StatementKey
@@ -121,7 +121,7 @@ async def record_payment(database: Database, clock: Clock, given: NewPayment) ->
 async def _record(period: OpenPeriod, given: NewPayment) -> RecordedPayment:
     connection, programme = period.connection, period.configuration.programme
     amount_minor = _signed_minor(given.amount, programme)
-    await connection.execute(LOCK_PARTNER_SQL, {"id": given.partner_id})
+    await lock_partner(connection, given.partner_id)
     period_id = await _statement_period(connection, given)
     held = (await connection.execute(PAYMENT_BY_KEY_SQL, {"key": given.key})).one_or_none()
     if held is not None:

@@ -6,6 +6,7 @@ A close runs one only when a checksum disagrees, ``verify`` runs them all. Each 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.adjusting import ADJUSTMENT_KEY_PREFIX
 from domain.ledger import FINGERPRINT_SQL
 from settlement.scan import PARTNER_ENTRY_HASH_SQL, TRANSACTION_HASH_SQL
 
@@ -37,6 +38,42 @@ ALTERED_ENTRIES_SQL = _places(
      WHERE {_in_scope("e.period_id")} AND e.row_hash <> {PARTNER_ENTRY_HASH_SQL}
     """,  # noqa: S608 (assembled from constants)
     "e.id",
+)
+UNAPPROVED_ENTRIES_SQL = _places(
+    """
+    SELECT format('partner entry %s (%s, partner %s) is not what an approved proposal says', e.id, e.kind,
+                  coalesce(r.code, e.partner_id::text)) AS place
+      FROM partner_entry AS e
+      LEFT JOIN adjustment AS a ON a.entry_id = e.id
+      LEFT JOIN proposal AS p ON p.id = a.proposal_id
+      LEFT JOIN partner AS r ON r.id = e.partner_id
+     WHERE e.kind = 'ADJUSTMENT' AND (p.state, p.partner_id, p.amount_micro, a.partner_id, a.amount_micro, a.period_id)
+           IS DISTINCT FROM ('APPROVED', e.partner_id, e.amount_micro, e.partner_id, e.amount_micro, e.period_id)
+    """,
+    "e.id",
+)
+UNAPPROVED_POINTS_SQL = _places(
+    f"""
+    SELECT format('command %s (ADJUSTMENT) is not what an approved proposal says', c.id) AS place
+      FROM command AS c
+      JOIN (SELECT command_id, sum(points) AS points FROM transaction WHERE kind = 'ADJUST' GROUP BY command_id) AS t
+        ON t.command_id = c.id
+      LEFT JOIN proposal AS p ON c.idempotency_key = '{ADJUSTMENT_KEY_PREFIX}' || p.id AND p.kind = 'POINTS'
+     WHERE c.kind = 'ADJUSTMENT' AND (p.state, p.points) IS DISTINCT FROM ('APPROVED', t.points)
+    """,  # noqa: S608 (a constant)
+    "c.id",
+)
+DISPUTES_SQL = _places(
+    """
+    SELECT format('dispute %s of partner %s: %s accepted, %s micro-units credited', d.id, d.partner_id,
+                  d.accepted_minor, coalesce(a.amount_micro, 0)) AS place
+      FROM dispute AS d
+      LEFT JOIN (SELECT dispute_id, sum(amount_micro) AS amount_micro FROM adjustment GROUP BY dispute_id) AS a
+        ON a.dispute_id = d.id
+     WHERE d.accepted_minor * power(10::numeric, 6 - (SELECT currency_digits FROM programme))
+           <> coalesce(a.amount_micro, 0)
+    """,
+    "d.id",
 )
 BOOKED_APART_SQL = _places(
     f"""

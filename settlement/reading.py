@@ -84,7 +84,7 @@ class SettlementStatement:
     written_off_minor: int
     carried_in_minor: int
     carried_on_minor: int
-    withheld_minor: int = 0
+    withheld_minor: int
 
     @property
     def to_pay_minor(self) -> int:
@@ -156,7 +156,7 @@ FIGURES_SQL = text(
 STATEMENTS_SQL = text(
     "SELECT s.period_id, s.partner_id, s.net_minor, s.due_minor, shortfall_points, shortfall_value_micro, document,"
     "       carried_in_minor, carried_on_minor,"
-    "       b.paid_minor, b.written_off_minor"
+    "       b.paid_minor, b.written_off_minor, b.withheld_minor"
     "  FROM statement AS s JOIN statement_balance AS b USING (period_id, partner_id)"
     " WHERE s.period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY s.period_id, s.partner_id"
 )
@@ -348,6 +348,7 @@ async def statements_of_periods(
                     int(row.written_off_minor),
                     int(row.carried_in_minor),
                     int(row.carried_on_minor),
+                    int(row.withheld_minor),
                 )
             )
         drafts = await _drafts(connection, period_ids)
@@ -375,6 +376,7 @@ def _draft_statement(period_id: int, settled: Settled, shortfall: tuple[int, int
         written_off_minor=0,
         carried_in_minor=settled.carried_in_minor,
         carried_on_minor=settled.carried_on_minor,
+        withheld_minor=0,
     )
 
 

@@ -115,7 +115,8 @@ class ProposalFilter:
     partner_id: strawberry.ID | None = strawberry.field(description="Only what concerns this partner.")
 
 
-def _receipt(step: Step, key: str) -> ProposalReceipt:
+def receipt(step: Step, key: str) -> ProposalReceipt:
+    """The answer to a step, which the log tells too."""
     if not step.replayed:
         row = step.proposal
         _log.info("proposal %d (%s) is %s", row.id, row.content.kind, row.state)
@@ -134,11 +135,11 @@ async def decide(context: Context, given: DecideProposalInput, state: ProposalSt
             raise Refused(RefusalCode.PROPOSAL_NOT_FOUND, "there is no such proposal", "proposalId")  # noqa: TRY301 (answered below)
         _require_scope(context, found.content.kind)
         if state != ProposalState.APPROVED:
-            return _receipt(await proposing.end_proposal(services.database, services.clock, found.id, decision), key)
+            return receipt(await proposing.end_proposal(services.database, services.clock, found.id, decision), key)
         if found.content.kind == ProposalKind.POINTS:
             return await _approve_points(context, found, decision)
         approve = approve_overdraft if found.content.kind == ProposalKind.OVERDRAFT else approve_money
-        return _receipt(await approve(services.database, services.clock, found.id, decision), key)
+        return receipt(await approve(services.database, services.clock, found.id, decision), key)
     except Refused as refused:
         return refusal_from(refused, key)
 
@@ -165,7 +166,7 @@ async def _approve_points(context: Context, found: proposals.Proposal, decision:
     async with services.database.posting() as connection:
         after = await proposing.proposal_by_id(connection, found.id)
     assert after is not None
-    return _receipt(Step(after, outcome.replayed), decision.key)
+    return receipt(Step(after, outcome.replayed), decision.key)
 
 
 @strawberry.type
@@ -223,7 +224,7 @@ class ProposalMutations:
             step = await propose_adjustment(services.database, services.clock, context.principal.client_id, key, ask)
         except Refused as refused:
             return refusal_from(refused, key)
-        return _receipt(step, key)
+        return receipt(step, key)
 
     @guarded_field(
         "Mutation.proposePointsAdjustment",
@@ -252,7 +253,7 @@ class ProposalMutations:
             step = await propose_points(services.database, services.clock, context.principal.client_id, key, content)
         except Refused as refused:
             return refusal_from(refused, key)
-        return _receipt(step, key)
+        return receipt(step, key)
 
     @guarded_field(
         "Mutation.proposeOverdraft",
@@ -276,7 +277,7 @@ class ProposalMutations:
             step = await propose_overdraft(services.database, services.clock, context.principal.client_id, key, ask)
         except Refused as refused:
             return refusal_from(refused, key)
-        return _receipt(step, key)
+        return receipt(step, key)
 
     @guarded_field(
         "Mutation.proposeWriteOff",
@@ -299,7 +300,7 @@ class ProposalMutations:
             step = await propose_write_off(services.database, services.clock, context.principal.client_id, key, ask)
         except Refused as refused:
             return refusal_from(refused, key)
-        return _receipt(step, key)
+        return receipt(step, key)
 
     @guarded_field(
         "Mutation.approveProposal",

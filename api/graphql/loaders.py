@@ -19,6 +19,7 @@ from domain.commands import BudgetView, CommandRow
 from domain.database import Database
 from domain.periods import Clock
 from domain.terms import Partner, Store
+from settlement import adjusted, disputed
 from settlement import reading as settled
 from settlement.payments import Payment, payments_of_statements
 
@@ -202,6 +203,26 @@ class Loaders:
     def statement_payments(self) -> DataLoader[settled.StatementKey, list[Payment]]:
         """Payments by the statement that they pay."""
         return self.gathered(payments_of_statements)
+
+    @cached_property
+    def disputes(self) -> DataLoader[int, disputed.Dispute | None]:
+        """Disputes by id, as far as the viewer may see them."""
+        return self.batched(disputed.disputes_by_id, _none)
+
+    @cached_property
+    def statement_disputes(self) -> DataLoader[settled.StatementKey, list[disputed.Dispute]]:
+        """Disputes by the statement that they are about."""
+        return self.batched(disputed.disputes_of_statements, list)
+
+    @cached_property
+    def statement_adjustments(self) -> DataLoader[settled.StatementKey, list[adjusted.Adjustment]]:
+        """Adjustments by the statement whose line they make."""
+        return self.batched(adjusted.adjustments_of_statements, list)
+
+    @cached_property
+    def dispute_transactions(self) -> DataLoader[int, list[int]]:
+        """Ids of the commands that a dispute names."""
+        return self.batched(disputed.transactions_of_disputes, list)
 
     @cached_property
     def period_figures(self) -> DataLoader[int, settled.PeriodFigures]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import strawberry
 
 from api.graphql.context import Info
+from api.graphql.disputed import Dispute
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.line_kinds import StatementLineKind
 from api.graphql.members import Member
@@ -29,6 +30,7 @@ described_enum(
         "POINTS": "Give points to a member, or take some, at the operator's expense.",
         "OVERDRAFT": "Let a partner's budget window spend beyond its limit.",
         "WRITE_OFF": "Let a partner off what it owes of a closed statement.",
+        "DISPUTE": "Accept a dispute in whole or part, or reject it (amount 0).",
     },
 )
 described_enum(
@@ -50,6 +52,7 @@ described_enum(
         "GOODWILL": "Nobody is obliged to it.",
         "FRAUD": "Points were got by deceit.",
         "UNCOLLECTABLE": "The partner cannot pay.",
+        "DISPUTE": "A partner disputed a line.",
         "OTHER": "Something else: see the note.",
     },
 )
@@ -156,6 +159,13 @@ class Proposal:
     def decision_note(self) -> str | None:
         """The decision's note."""
         return self.row.decision_note
+
+    @described_field("The DISPUTE whose outcome it is; null for other kinds.")
+    async def dispute(self, info: Info) -> Dispute | None:
+        """The dispute."""
+        dispute_id = self.row.content.dispute_id
+        row = None if dispute_id is None else await info.context.loaders.disputes.load(dispute_id)
+        return None if row is None else Dispute(row=row)
 
     @described_field("The transaction that approved POINTS made; null otherwise.")
     async def transaction(self, info: Info) -> Transaction | None:

@@ -10,6 +10,7 @@ from api.graphql import wiring
 from api.graphql.accounts import AccountMutations
 from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
+from api.graphql.disputes import DisputeMutations, DisputeQueries
 from api.graphql.expiring import ExpiringQueries
 from api.graphql.fields import guarded_field
 from api.graphql.four_eyes import ProposalMutations, ProposalQueries
@@ -86,6 +87,7 @@ class Query(
     PaymentQueries,
     ReportQueries,
     ProposalQueries,
+    DisputeQueries,
 ):
     """The queries."""
 
@@ -102,6 +104,7 @@ class Mutation(
     SettlementMutations,
     PaymentMutations,
     ProposalMutations,
+    DisputeMutations,
 ):
     """The mutations."""
 

@@ -61,6 +61,10 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.reverseMany": any_of("points:reverse"),
     "BurnHold.balance": READ_MEMBERS,
     "Mutation.closePeriod": any_of("settlement:operate"),
+    "Query.disputes": READ_SETTLEMENT,
+    "Mutation.disputeStatement": any_of("settlement:dispute", "settlement:operate"),
+    "Mutation.withdrawDispute": any_of("settlement:dispute"),
+    "Mutation.decideDispute": any_of("settlement:operate"),
     "Query.proposals": READ_PROPOSALS,
     "Mutation.proposeAdjustment": any_of("settlement:operate"),
     "Mutation.proposePointsAdjustment": any_of("points:adjust"),
@@ -94,6 +98,7 @@ NODE_SCOPES: dict[str, Requirement] = {
 PROPOSAL_SCOPES: dict[str, Requirement] = {
     "ADJUSTMENT": any_of("settlement:operate"),
     "WRITE_OFF": any_of("settlement:operate"),
+    "DISPUTE": any_of("settlement:operate"),
     "POINTS": any_of("points:adjust"),
     "OVERDRAFT": any_of("program:write"),
 }

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import strawberry
 
+from api.graphql.adjustments import Adjustment
 from api.graphql.context import Context, Info, bad_input, page_size
+from api.graphql.disputed import Dispute
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.ids import plain_id, plain_key, plain_number
 from api.graphql.money import (
@@ -127,6 +129,16 @@ class SettlementStatement:
     def due(self, info: Info) -> Money:
         """The amount due."""
         return money_from_minor(self.row.to_pay_minor, info.context.programme)
+
+    @described_field("What disputes it, in the order in which they were opened.")
+    async def disputes(self, info: Info) -> list[Dispute]:
+        """Its disputes."""
+        return [Dispute(row=row) for row in await info.context.loaders.statement_disputes.load(self.key)]
+
+    @described_field("What stands on its line ADJUSTMENT, in the order of booking.")
+    async def adjustments(self, info: Info) -> list[Adjustment]:
+        """Its adjustments."""
+        return [Adjustment(row=row) for row in await info.context.loaders.statement_adjustments.load(self.key)]
 
     @described_field("What is not to be paid for now because it is disputed: net + carriedForward - withheld = due.")
     def withheld(self, info: Info) -> Money:

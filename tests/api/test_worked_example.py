@@ -83,14 +83,14 @@ async def march(database: Database) -> AsyncIterator[tuple[Shop, Time]]:
     """The coalition after every event of March, in April."""
     time = Time(IN_MARCH)
     async with open_shop(database, time) as shop:
-        tills = {code: await shop.caller(code) for code in ISSUED}
-        await _play(tills)
+        await play_march(shop)
         time.instant = IN_APRIL
         yield shop, time
 
 
-async def _play(tills: dict[str, Caller]) -> None:
+async def play_march(shop: Shop) -> None:
     """One member an issuer, so that each burn takes points of the issuer that the table names."""
+    tills = {code: await shop.caller(code) for code in ISSUED}
     for code, amount in ISSUED.items():
         await tills[code].enroll(f"card-{code}")
         receipt = await tills[code].earn(

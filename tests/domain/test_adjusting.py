@@ -1,6 +1,7 @@
 """Points by four eyes: posted once, by another client than the one that proposed, at the operator's expense."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -69,7 +70,9 @@ async def test_given_points_are_a_lot_that_the_operator_pays_for(till: Till) -> 
     ]
 
 
-async def test_taken_points_come_out_of_what_the_operator_funded_at_its_prices(till: Till) -> None:
+async def test_taken_points_come_out_of_what_the_operator_funded_at_its_prices(
+    till: Till, tamper: Callable[[str], Awaitable[None]]
+) -> None:
     for number, (points, partner) in enumerate(((300, "grocer"), (200, "fuel"))):
         given = await proposed(till, points, key=f"p-{number}", partner=partner)
         await till.accept(approval(till, given, key=f"a-{number}"))
@@ -84,6 +87,9 @@ async def test_taken_points_come_out_of_what_the_operator_funded_at_its_prices(t
     assert await till.available() == 150
     report = await verify(till.database, till.clock)
     assert report.holds, [check for check in report.checks if not check.holds]
+    await tamper("UPDATE proposal SET points = 401 WHERE idempotency_key = 'p-take'")
+    [failed] = [check for check in (await verify(till.database, till.clock)).checks if not check.holds]
+    assert (failed.number, "(ADJUSTMENT) is not what an approved proposal says" in failed.detail) == (9, True)
     too_many = await proposed(till, -101, key="p-more")
     refusal = await till.refuse(approval(till, too_many, key="a-more"), RefusalCode.INSUFFICIENT_POINTS, "proposalId")
     assert "100 points that the operator funded" in refusal.message

@@ -285,6 +285,10 @@ async def test_an_adjustment_changed_behind_the_back_is_found(
     database: Database, at: At, booked_march: Example, tamper: Tamper
 ) -> None:
     await approve(database, IN_MARCH, await adjustment(database, IN_MARCH, 2, "1.00"))
+    await tamper("UPDATE proposal SET amount_micro = 2000000")
+    report = await verify(database, at(IN_APRIL))
+    [failed_check] = [check for check in report.checks if not check.holds]
+    assert (failed_check.number, "is not what an approved proposal says" in failed_check.detail) == (9, True)
     await tamper("UPDATE partner_entry SET amount_micro = 2000000 WHERE kind = 'ADJUSTMENT'")
     report = await verify(database, at(IN_APRIL))
     failed = {check.number: check.detail for check in report.checks if not check.holds}
