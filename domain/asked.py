@@ -184,8 +184,13 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
 
 
 def accounts_with_holds(batch: Batch, commands: Sequence[Command]) -> list[int]:
-    """Accounts where points are held and out of which some are to be burned, or that are swept."""
-    members = [member_of(batch, command.member) for command in commands if isinstance(command, Burn | Authorize)]
+    """Accounts where points are held and out of which some are to be burned, or that are swept, or that roll."""
+    rolls = batch.configuration.programme.rolling_lots
+    members = [
+        member_of(batch, command.member)
+        for command in commands
+        if isinstance(command, Burn | Authorize) or (rolls and isinstance(command, Earn))
+    ]
     accounts = {member.account_id for member in members if member is not None}
     accounts |= {command.account_id for command in commands if isinstance(command, Sweep)}
     return sorted(account.id for account in batch.accounts.values() if account.held and account.id in accounts)

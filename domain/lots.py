@@ -64,7 +64,8 @@ class Lot:
 
         Points that are past at ``instant`` stay so, and so do those that live on in their days of grace.
         """
-        if self.rolling_months is None or not self.remaining or self.grace_until is not None or self.is_past(instant):
+        is_open = self.remaining or self.reserved
+        if self.rolling_months is None or not is_open or self.grace_until is not None or self.is_past(instant):
             return
         moved = lot_expiry(occurred_at, self.rolling_months, zone)
         if moved > self.expires_at:

@@ -114,6 +114,17 @@ async def test_closed_members_and_spent_points_are_not_listed(
     assert [node["points"] for node in (await page(operator, "2019-05-01T00:00:00Z"))["nodes"]] == [107]
 
 
+async def test_held_points_are_not_listed(shop: Shop, time: Time) -> None:
+    await three_members(shop, time)
+    grocer = await shop.caller()
+    hold = {"idempotencyKey": "h", "member": {"card": "card-2"}, "points": 60, "reference": "h"}
+    await grocer.run(
+        "mutation ($input: BurnInput!) { authorizeBurn(input: $input) { __typename } }",
+        {"input": {**hold, "occurredAt": "2017-04-02T12:00:00Z"}},
+    )
+    assert [node["points"] for node in (await page(grocer, "2019-05-01T00:00:00Z"))["nodes"]] == [107, 40]
+
+
 @pytest.mark.slow
 def test_the_command_lists_what_graphql_does() -> None:
     with a_coalition() as shop:

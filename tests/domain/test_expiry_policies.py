@@ -24,6 +24,8 @@ YEAR_END = coalition(GROCER, FUEL, expiry="year_end", expiry_years=0, grace_days
 NEW_YEAR = datetime(2017, 12, 31, 23, tzinfo=UTC)
 """When 2018 begins in Berlin."""
 
+MINUTES_PER_DAY = 24 * 60
+
 LOTS = "SELECT granted, remaining, expires_at, rolling_months FROM lot ORDER BY id"
 
 
@@ -109,6 +111,41 @@ async def test_what_the_operator_funded_returns_to_the_operator(
     assert await till.rows(EXPIRIES) == [
         (grocer, grocer, grocer, -60, 300_000, -600_000),
         (0, 0, grocer, -60, 600_000, -600_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "past"),
+    [
+        ({"expiry_months": 1}, MIDNIGHT),
+        ({"expiry": "rolling", "expiry_months": 1}, MIDNIGHT),
+        ({"expiry": "year_end", "expiry_years": 0}, NEW_YEAR),
+    ],
+    ids=["months", "rolling", "year"],
+)
+async def test_held_points_do_not_expire_and_come_back_with_grace(
+    open_till: OpenTill, policy: dict[str, str | int], past: datetime
+) -> None:
+    till = await open_till(coalition(GROCER, hold_minutes=3 * MINUTES_PER_DAY, grace_days=10, **policy))
+    await till.accept(till.purchase("k", "100.00"))
+    till.clock.now = past - timedelta(days=1)
+    await till.accept(till.authorization("h", 60))
+    till.clock.now = past + timedelta(days=1)
+    assert (await swept(till)).expired_points == 40
+    assert await swept(till) == Swept(till.members["card-1"].account_id)
+
+    # The hold runs out: what it held lives for ten days from then.
+    till.clock.now = past + timedelta(days=2)
+    assert (await swept(till)).timed_out_holds == 1
+    assert await till.available() == 60
+    till.clock.now = past + timedelta(days=12) - INSTANT
+    assert (await swept(till)).expired_points == 0
+    till.clock.now = past + timedelta(days=12)
+    assert (await swept(till)).expired_points == 60
+    grocer = till.id_of("grocer")
+    assert await till.rows(EXPIRIES) == [
+        (grocer, grocer, grocer, -40, 200_000, -400_000),
+        (grocer, grocer, grocer, -60, 300_000, -600_000),
     ]
 
 
@@ -238,6 +275,25 @@ async def test_points_in_their_days_of_grace_do_not_roll(open_till: OpenTill) ->
         (midnight_after(5, 21), None),
     ]
     assert await next_expiry(till) == grace
+
+
+async def test_held_points_roll_with_their_account_and_a_capture_is_a_use(open_till: OpenTill) -> None:
+    till = await open_till(coalition(GROCER, hold_minutes=90 * MINUTES_PER_DAY, expiry="rolling", expiry_months=1))
+    await till.accept(till.purchase("k1", "100.00"))
+    till.clock.to(2017, 3, 20)
+    await till.accept(till.authorization("h", 100))
+    assert await till.rows(LOTS) == [(100, 0, MIDNIGHT, 1)]
+
+    till.clock.to(2017, 4, 10)
+    await till.accept(till.purchase("k2", "5.00"))
+    moved = midnight_after(5, 10)
+    assert await till.rows(LOTS) == [(100, 0, moved, 1), (5, 5, moved, 1)]
+    till.clock.to(2017, 5, 2)
+    await till.accept(till.capture("c", "h", 70))
+    moved = midnight_after(6, 2)
+    assert await till.rows(LOTS) == [(100, 30, moved, 1), (5, 5, moved, 1)]
+    assert await till.rows("SELECT grace_until FROM lot WHERE grace_until IS NOT NULL") == []
+    assert await next_expiry(till) == moved
 
 
 async def test_purchases_of_one_batch_move_each_other(open_till: OpenTill) -> None:
