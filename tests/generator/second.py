@@ -181,17 +181,21 @@ class SecondSettlement:
         """The row whose time chose the award's contract: its own, or that of the pending award that it confirms."""
         if row["kind"] != "CONFIRM":
             return row
-        payer = row["partner"] if row["funder"] == OPERATOR else row["funder"]
-        value = -Fraction(row["issue_value"]) / int(row["points"])
+        # An export names no award; which pending ones it can be, their contracts' prices tell.
+        by_operator = row["funder"] == OPERATOR
+        payer = row["partner"] if by_operator else row["funder"]
+        points = int(row["points"])
+        asked = (-Fraction(row["issue_value"]) / points, -Fraction(row["service_fee"]) / points)
         promised = [
             one
             for one in self.rows
             if (one["kind"], one["account"], one["partner"], one["funder"])
             == ("EARN_PENDING", row["account"], row["partner"], row["funder"])
-            and self._price(one, payer, "issue_price") == value
+            and (self._price(one, payer, "issue_price"), 0 if by_operator else self._price(one, payer, "service_fee"))
+            == asked
         ]
         if not promised:
-            self.problems.append(f"row {row['id']}: nothing pending was promised at {value}")
+            self.problems.append(f"row {row['id']}: nothing pending was promised at {asked}")
             return row
         return promised[0]
 
