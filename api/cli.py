@@ -14,7 +14,7 @@ from rich.console import Console
 from typer._completion_classes import completion_init
 
 from api.cli_four_eyes import disputes, proposals, propose_app
-from api.cli_jobs import expiring, sweep, worker
+from api.cli_jobs import expiring, pending, sweep, worker
 from api.cli_payments import due, payment
 from api.settings import TABLE, Settings, load_settings
 from api.terminal import DATE, JsonFlag, print_json, run, run_loop, screen
@@ -122,6 +122,7 @@ def serve() -> None:
 
 app.command()(worker)
 app.command()(sweep)
+app.command()(pending)
 app.command()(expiring)
 
 

@@ -1,4 +1,4 @@
-"""Commands about what is due by itself; what they do stands in ``api.worker``, ``sweeping`` and ``expiring``."""
+"""Commands about what is due by itself, or will be; what they do stands in ``api.worker`` and its neighbours."""
 
 from datetime import datetime
 from typing import Annotated
@@ -29,6 +29,31 @@ def sweep(as_json: JsonFlag = False) -> None:
             typer.echo(f"{name}: {value}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+def pending(as_json: JsonFlag = False) -> None:
+    """List what is pending: points and reserved budget by partner, and whether they wait for a payment."""
+    from api.pending import describe_pending
+
+    rows = run(describe_pending)
+    if as_json:
+        print_json(rows)
+    else:
+        from rich.console import Console
+        from rich.table import Column, Table
+
+        reserved = Column("reserved", no_wrap=True)
+        table = Table("partner", "waits for", "awards", "points", reserved, Column("oldest purchase", no_wrap=True))
+        for row in rows:
+            table.add_row(
+                row["partner"],
+                "payment" if row["waitsForPayment"] else "window",
+                str(row["awards"]),
+                str(row["points"]),
+                f"{row['reserved']['amount']} {row['reserved']['currency']}",
+                row["oldestPurchase"].replace("+00:00", "Z"),
+            )
+        Console().print(table)
 
 
 def expiring(

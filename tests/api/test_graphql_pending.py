@@ -1,5 +1,6 @@
 """Pending points through the API: what a till is told, payments, and what a statement has of them."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import text
 from domain.commands import Sweep
 from domain.database import Database
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop, purchase
+from tests.api.processes import a_coalition
 from tests.factories import COALITION_TOML, apply_toml
 
 PENDING_TOML = (
@@ -122,6 +124,36 @@ async def test_a_payment_names_its_purchase_in_one_way_and_only_its_own(database
         for caller, named in ((restaurant, {"originalKey": "k"}), (till, {"transactionId": "nothing"})):
             answer = (await caller.run(PAID, {"input": payment("p", **named)}))["confirmPayment"]
             assert answer["code"] == "TRANSACTION_NOT_FOUND"
+
+
+def test_the_command_line_lists_what_is_pending() -> None:
+    with a_coalition() as shop:
+        shop.apply(PENDING_TOML)
+        assert json.loads(shop.run("pending", "--json")) == []
+        rows = [
+            "kind,idempotency_key,partner,store,member_kind,member,occurred_at,amount,currency,points,reference",
+            "enroll,e,grocer,,card,c,2017-03-01T12:00:00Z,,,,",
+            "earn,k1,grocer,,card,c,2017-03-15T12:00:00Z,10.00,EUR,,k1",
+            "earn,k2,grocer,,card,c,2017-03-14T12:00:00Z,20.00,EUR,,k2",
+            "earn,k3,grocer,,card,c,2017-03-13T12:00:00Z,40.00,EUR,,k3",
+            "earn,k4,fuel,,card,c,2017-03-13T12:00:00Z,5.00,EUR,,k4",
+            "earn,k5,restaurant,,card,c,2017-03-13T12:00:00Z,5.00,EUR,,k5",
+            "payment,p,grocer,,,,2017-03-16T12:00:00Z,,,,k3",
+        ]
+        shop.run("import", "-", "--booking", "occurred", given="\n".join(rows))
+        fuel, usable_later, unpaid = json.loads(shop.run("pending", "--json"))
+        assert (fuel["partner"], fuel["points"], fuel["reserved"]["amount"]) == ("fuel", 5, "0.058500")
+        assert (usable_later["waitsForPayment"], usable_later["points"]) == (False, 40)
+        assert unpaid == {
+            "partner": "grocer",
+            "waitsForPayment": True,
+            "awards": 2,
+            "points": 30,
+            "reserved": {"amount": "0.330000", "currency": "EUR"},
+            "oldestPurchase": "2017-03-14T12:00:00+00:00",
+            "pendingUntil": "2017-03-28T22:00:00+00:00",
+        }
+        assert "0.330000 EUR" in shop.run("pending")
 
 
 async def test_too_many_payments_are_an_error(database: Database) -> None:
