@@ -7,6 +7,7 @@ statement for the whole batch. Its command is refused when it is decided.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from domain.accounts import Pool
 from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
 from domain.campaign_awards import campaign_windows
 from domain.commands import (
@@ -17,19 +18,25 @@ from domain.commands import (
     Command,
     CommandKind,
     ConfirmPayment,
+    CreatePool,
     Earn,
     Enroll,
+    JoinPool,
+    LeavePool,
     MemberRef,
+    Merge,
     OriginalRef,
     Reverse,
     Sweep,
     Transfer,
+    Unmerge,
     Void,
 )
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
 from domain.lots import Account
+from domain.standing import standing_id
 from domain.terms import BudgetPlan, Configuration
 
 REVERSIBLE = (CommandKind.EARN, CommandKind.BURN, CommandKind.CAPTURE)
@@ -41,6 +48,14 @@ def reversible(ref: OriginalRef) -> tuple[CommandKind, ...]:
     if ref.kind is None:
         return REVERSIBLE
     return (CommandKind.BURN, CommandKind.CAPTURE) if ref.kind == CommandKind.BURN else (ref.kind,)
+
+
+def _meant(command: Reverse | ConfirmPayment | Capture | Void | Unmerge) -> tuple[CommandKind, ...]:
+    if isinstance(command, Reverse):
+        return reversible(command.original)
+    if isinstance(command, ConfirmPayment):
+        return (CommandKind.EARN,)
+    return (CommandKind.MERGE,) if isinstance(command, Unmerge) else RESOLVABLE
 
 
 @dataclass(slots=True)
@@ -63,6 +78,10 @@ class Asked:
     account_ids: set[int] = field(default_factory=set)
     """Of accounts to be swept."""
 
+    pool_ids: set[int] = field(default_factory=set)
+    may_be_pooled: bool = False
+    """Whether it matters in which pools the members are."""
+
     @classmethod
     def of(cls, commands: Sequence[Command], configuration: Configuration) -> "Asked":
         """Collects the names of these commands."""
@@ -75,20 +94,18 @@ class Asked:
                 asked.keys.add((command.partner_id, command.key))
             if isinstance(command, Enroll):
                 asked._add_enrolment(command, configuration)
-            elif isinstance(command, Reverse):
-                asked._add_original(command, reversible(command.original), configuration)
-            elif isinstance(command, ConfirmPayment):
-                asked._add_original(command, (CommandKind.EARN,), configuration)
-            elif isinstance(command, Capture | Void):
-                asked._add_original(command, RESOLVABLE, configuration)
-            elif isinstance(command, Transfer):
-                asked._add_member(command.source)
-                asked._add_member(command.target)
+            elif isinstance(command, Reverse | ConfirmPayment | Capture | Void | Unmerge):
+                asked._add_original(command, configuration)
+            elif isinstance(command, Transfer | Merge | CreatePool | JoinPool | LeavePool):
+                asked._add_account_change(command)
             elif isinstance(command, Adjust):
                 asked._add_member(command.member)
                 asked.original_keys.add((command.partner_id, command.key))
             else:
                 asked._add_member(command.member)
+                if isinstance(command, Authorize):
+                    # A replay shows the hold, and its account need not be the member's any more.
+                    asked.original_keys.add((command.partner_id, command.key))
                 if is_reference(command.reference):
                     asked.references.add((command.partner_id, command.reference))
         return asked
@@ -105,11 +122,21 @@ class Asked:
         if ref.identifier is not None:
             self.identifiers.add(ref.identifier)
 
+    def _add_account_change(self, command: Transfer | Merge | CreatePool | JoinPool | LeavePool) -> None:
+        if isinstance(command, Transfer):
+            members = [command.source, command.target]
+        elif isinstance(command, Merge):
+            members = [command.keep, command.duplicate]
+        else:
+            members = [command.member]
+        for member in members:
+            self._add_member(member)
+        self.may_be_pooled |= not isinstance(command, Transfer)
+        if isinstance(command, JoinPool):
+            self.pool_ids.add(command.pool_id)
+
     def _add_original(
-        self,
-        command: Reverse | ConfirmPayment | Capture | Void,
-        kinds: Sequence[CommandKind],
-        configuration: Configuration,
+        self, command: Reverse | ConfirmPayment | Capture | Void | Unmerge, configuration: Configuration
     ) -> None:
         ref = command.original
         if is_key(command.key):
@@ -123,7 +150,7 @@ class Asked:
                 store_id = store_id_of(configuration, command.partner_id, ref.store)
             except Refused:
                 return
-            self.original_references.add(AskedOriginal(command.partner_id, ref.reference, tuple(kinds), store_id))
+            self.original_references.add(AskedOriginal(command.partner_id, ref.reference, _meant(command), store_id))
 
 
 @dataclass(slots=True)
@@ -134,6 +161,10 @@ class Known:
     asked: Asked
     identifiers: dict[tuple[str, str], int]
     members: dict[int, Member]
+    """Also those of the originals."""
+
+    merged: dict[int, int]
+    pools: dict[int, Pool]
     originals: Sequence[Original]
     budget_ids: set[int]
     """Windows beside those of the bookings: pending awards reserved money of them."""
@@ -142,6 +173,9 @@ class Known:
     def account_ids(self) -> set[int]:
         """Accounts that the batch may change."""
         accounts = {member.account_id for member in self.members.values()}
+        for pool in self.pools.values():
+            accounts.add(pool.account_id)
+            accounts.update(one.home_account_id for one in pool.members.values() if one.member_id in self.members)
         return accounts | {original.command.account_id for original in self.originals} | self.asked.account_ids
 
     @property
@@ -170,10 +204,18 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     horizon = batch.clock.expiry_instant(max([c.occurred_at or batch.clock.recorded_at for c in commands]))
     rolls = batch.configuration.programme.rolling_lots
     wanted = {original.command.account_id for original in originals}
+    members = [batch.members.get(standing_id(batch, original)) for original in originals]
+    wanted.update(member.account_id for member in members if member is not None)
     for command in commands:
         if isinstance(command, Burn | Authorize | Transfer | Adjust) or (rolls and isinstance(command, Earn)):
             member = member_of(batch, command.source if isinstance(command, Transfer) else command.member)
             wanted.update(() if member is None else (member.account_id,))
+        elif isinstance(command, CreatePool | JoinPool | LeavePool):
+            member = member_of(batch, command.member)
+            wanted.update(() if member is None else (member.account_id,))
+        elif isinstance(command, Merge):
+            members = [member_of(batch, ref) for ref in (command.keep, command.duplicate)]
+            wanted.update(member.account_id for member in members if member is not None)
         elif isinstance(command, Sweep):
             wanted.add(command.account_id)
     return [
@@ -209,4 +251,4 @@ def authorizations_of(batch: Batch, originals: Sequence[Original]) -> list[int]:
 def member_of(batch: Batch, ref: MemberRef) -> Member | None:
     """Whom a command names, as far as the batch knows by now."""
     member_id = ref.member_id if ref.identifier is None else batch.identifiers.get(ref.identifier)
-    return None if member_id is None else batch.members.get(member_id)
+    return None if member_id is None else batch.members.get(batch.merged.get(member_id, member_id))

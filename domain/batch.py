@@ -6,26 +6,21 @@ checks everything first and changes state last, so that a refused command leaves
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
+from domain.accounts import MergeChange, MergeRecord, Pool, PoolChange
 from domain.awards import NOTHING_RETURNED, RatedLine, Returned
+from domain.batch_clock import BatchClock, Booking
 from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, OriginalRef, StoreRef
 from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Hold, Lot, PendingAward
 from domain.members import is_clean_text
-from domain.periods import local_date
 from domain.positions import Contribution
 from domain.proposals import Decision, Proposal
 from domain.terms import BudgetPlan, Configuration, Partner, Terms
 from domain.values import NO_STORE_ID
-
-FUTURE_TOLERANCE = timedelta(minutes=5)
-"""How far a till's clock may be ahead of ours."""
-
-EARLIEST_OCCURRED = datetime(1900, 1, 1, tzinfo=UTC)
-"""Nothing is older, whatever is imported; the calendar's arithmetic would run out of years."""
 
 KEY_MAX_CHARACTERS = 200
 REFERENCE_MAX_CHARACTERS = 200
@@ -42,69 +37,6 @@ class StartOver(Exception):
     """What the batch assumed before its locks no longer holds: begin again from step 0."""
 
 
-class Booking(NamedTuple):
-    """Where a posting belongs: its period, and the local day that chooses the budget plan."""
-
-    period_id: int
-    day: date
-
-
-@dataclass(frozen=True)
-class BatchClock:
-    """The times of one batch. ``first_open_id``: the earliest period that may still be open.
-
-    ``is_history``: rows are booked where they occurred (``--booking occurred``), without a back-dating limit.
-    """
-
-    configuration: Configuration
-    recorded_at: datetime
-    first_open_id: int
-    is_history: bool
-
-    def booking(self, occurred_at: datetime) -> Booking:
-        """The period of the booking instant, or the earliest open one when that is closed (DESIGN.md section 5)."""
-        if self.is_history and occurred_at >= EARLIEST_OCCURRED:
-            return self._booked(min(occurred_at, self.recorded_at))
-        return self._booked_now
-
-    @cached_property
-    def _booked_now(self) -> Booking:
-        return self._booked(self.recorded_at)
-
-    def _booked(self, instant: datetime) -> Booking:
-        calendar = self.configuration.programme.calendar
-        period_id = calendar.containing(instant)
-        if period_id >= self.first_open_id:
-            return Booking(period_id, local_date(instant, calendar.zone))
-        return Booking(self.first_open_id, calendar.first_day(self.first_open_id))
-
-    def expiry_instant(self, occurred_at: datetime) -> datetime:
-        """The instant against which lots are past: now, or in historical import when it happened."""
-        return min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
-
-    def check_occurred(self, occurred_at: datetime) -> None:
-        """Raises Refused when it lies in the future, or further back than the programme allows."""
-        earliest, latest = self._acceptable
-        if earliest <= occurred_at <= latest:
-            return
-        if occurred_at > latest:
-            message = "occurredAt lies in the future: check the till's clock and time zone"
-            raise Refused(RefusalCode.OCCURRED_IN_FUTURE, message, "occurredAt")
-        if occurred_at < EARLIEST_OCCURRED:
-            message = f"occurredAt lies before {EARLIEST_OCCURRED.year}"
-            raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
-        message = f"occurredAt lies more than {self.configuration.programme.max_backdate_days} days back"
-        raise Refused(RefusalCode.OCCURRED_TOO_LONG_AGO, message, "occurredAt")
-
-    @cached_property
-    def _acceptable(self) -> tuple[datetime, datetime]:
-        latest = self.recorded_at + FUTURE_TOLERANCE
-        if self.is_history:
-            return EARLIEST_OCCURRED, latest
-        backdated = self.recorded_at - timedelta(days=self.configuration.programme.max_backdate_days)
-        return max(EARLIEST_OCCURRED, backdated), latest
-
-
 @dataclass(slots=True)
 class Member:
     """A member as the batch sees it."""
@@ -112,6 +44,17 @@ class Member:
     id: int
     account_id: int
     state: str
+    merged_into: int | None = None
+    burn_limit: int | None = None
+    """Most points that it may burn of its pool on one local day."""
+
+
+class LastUse(NamedTuple):
+    """Who used an account last, who stands for that member now, and whether nobody uses the account any more."""
+
+    member_id: int
+    member_now: Member
+    is_left: bool
 
 
 @dataclass(slots=True)
@@ -205,6 +148,12 @@ class Original:
     fingerprint: bytes
     lines: tuple[RatedLine, ...] | None
     created_member: bool = False
+    member_now: Member | None = None
+    """Its member, or who stands for it since a merge, as stored; None where the command is of this batch."""
+
+    is_left: bool = False
+    """Whether no member uses its account any more: what comes back to it belongs elsewhere."""
+
     awards: list[StoredAward] = field(default_factory=list)
     burn_transaction_id: int | None = None
     burn_terms_id: int | None = None
@@ -312,8 +261,20 @@ class Batch:
     claims: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """Identifiers claimed before deciding -> (member, partner) that claimed them."""
     accounts: dict[int, Account] = field(default_factory=dict)
-    last_members: dict[int, int] = field(default_factory=dict)
-    """Of accounts that are swept: account -> the member who used it last."""
+    merged: dict[int, int] = field(default_factory=dict)
+    """Members that were merged -> who stands for them."""
+
+    merges: dict[int, MergeRecord] = field(default_factory=dict)
+    """Merges that may be undone, and those of this batch, by their commands."""
+
+    merge_changes: list[MergeChange] = field(default_factory=list)
+    pools: dict[int, Pool] = field(default_factory=dict)
+    pool_changes: list[PoolChange] = field(default_factory=list)
+    left_accounts: dict[int, bool] = field(default_factory=dict)
+    """Accounts that this batch left without a member, or took into use again."""
+
+    last_uses: dict[int, LastUse] = field(default_factory=dict)
+    """Of accounts that are swept."""
 
     budgets: dict[tuple[int, int], Budget] = field(default_factory=dict)
     by_key: dict[tuple[int, str], Original] = field(default_factory=dict)
@@ -338,6 +299,9 @@ class Batch:
 
     position_changes: list[tuple[int, Contribution]] = field(default_factory=list)
     """Of what is written: (period, contribution)."""
+
+    burned_today: dict[int, int] = field(default_factory=dict)
+    """Points that members burned of their pool since local midnight; only of those who have a limit."""
 
     moved_today: dict[int, int] = field(default_factory=dict)
     """Points that partners moved away from a member since local midnight; only where the programme limits them."""

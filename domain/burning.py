@@ -10,8 +10,10 @@ from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
 from domain.ledger import fingerprint
+from domain.limits import check_burn_limit, note_burn
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.receipts import balance_view, replayed
+from domain.standing import print_member_id
 from domain.terms import Terms
 from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX, half_even
 
@@ -81,16 +83,16 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     check_points(command.points)
     batch.check_reference(command.reference)
     batch.check_channel(command.channel)
+    earlier = batch.by_key.get((command.partner_id, command.key))
     print_ = fingerprint(
         kind=kind,
-        member_id=None if member is None else member.id,
+        member_id=print_member_id(batch, member, earlier),
         store_id=store_id,
         reference=command.reference,
         channel=command.channel,
         points=command.points,
         occurred_at=command.occurred_at,
     )
-    earlier = batch.by_key.get((command.partner_id, command.key))
     if earlier is not None and not batch.is_quote:
         if earlier.fingerprint != print_:
             raise key_conflict()
@@ -101,10 +103,7 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     batch.check_reference_free(command.partner_id, kind, command.reference, store_id)
     account = batch.accounts[member.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
-    usable = account.usable(instant) + confirmable_points(batch, account, instant)
-    if usable < command.points:
-        message = f"the member has {usable} points"
-        raise Refused(RefusalCode.INSUFFICIENT_POINTS, message, "points")
+    _check_spendable(batch, member, command.points, instant)
     terms = batch.terms_at(command.partner_id, command.occurred_at)
     row = CommandRow(
         id=next(batch.new_ids),
@@ -133,7 +132,16 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     expire_past_lots(batch, account, row, instant)
     stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
     batch.new_commands.append((row, stored))
+    note_burn(batch, member, command.points)
     return BegunBurn(row, print_, account, instant, terms)
+
+
+def _check_spendable(batch: Batch, member: Member, points: int, instant: datetime) -> None:
+    account = batch.accounts[member.account_id]
+    usable = account.usable(instant) + confirmable_points(batch, account, instant)
+    if usable < points:
+        raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
+    check_burn_limit(batch, member, points)
 
 
 def check_points(points: int) -> None:

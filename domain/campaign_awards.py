@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from domain.awards import NOTHING_RETURNED, Award, Returned
-from domain.batch import Batch, Booking, Budget, Original, StoredAward, budget_window
+from domain.batch import Batch, Budget, Original, StoredAward, budget_window
+from domain.batch_clock import Booking
 from domain.campaigns import Purchase, base_of, campaign_points, granted_of, parts_kept, parts_of
 from domain.commands import Command, CommandKind, Earn, Reverse
 from domain.errors import RefusalCode, Refused

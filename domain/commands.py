@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from domain.accounts import PoolRole
 from domain.errors import RETRYABLE, RefusalCode
 from domain.proposals import Decision
 from domain.values import OPERATOR_ID
@@ -240,7 +241,102 @@ class Void(NamedTuple):
     reason: str | None = None
 
 
-Command = Enroll | Earn | Burn | Authorize | Capture | Void | Reverse | ConfirmPayment | Sweep | Transfer | Adjust
+class Merge(NamedTuple):
+    """Two members that are one person: from now on ``keep`` stands for ``duplicate`` too."""
+
+    partner_id: int
+    key: str
+    keep: MemberRef
+    duplicate: MemberRef
+    reason: str | None = None
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+class Unmerge(NamedTuple):
+    """A merge that was a mistake, named by the id or the key of its command."""
+
+    partner_id: int
+    key: str
+    original: OriginalRef
+    reason: str | None = None
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+NO_POOL_ID = 0
+"""Stands for an id that names no pool."""
+
+
+class CreatePool(NamedTuple):
+    """A household's pool, founded by its head."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    reason: str | None = None
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+class JoinPool(NamedTuple):
+    """A member who comes into a pool, or whose role or limit there changes."""
+
+    partner_id: int
+    key: str
+    pool_id: int
+    member: MemberRef
+    role: PoolRole = PoolRole.MEMBER
+    burn_limit: int | None = None
+    reason: str | None = None
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+class LeavePool(NamedTuple):
+    """A member who goes back to an account of its own."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    reason: str | None = None
+
+    @property
+    def occurred_at(self) -> None:
+        """Now, whenever that is."""
+        return
+
+
+Command = (
+    Enroll
+    | Earn
+    | Burn
+    | Authorize
+    | Capture
+    | Void
+    | Reverse
+    | ConfirmPayment
+    | Sweep
+    | Transfer
+    | Adjust
+    | Merge
+    | Unmerge
+    | CreatePool
+    | JoinPool
+    | LeavePool
+)
 
 
 class Refusal(NamedTuple):

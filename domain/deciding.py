@@ -15,13 +15,18 @@ from domain.commands import (
     Capture,
     Command,
     ConfirmPayment,
+    CreatePool,
     Earn,
     Enroll,
+    JoinPool,
+    LeavePool,
+    Merge,
     Outcome,
     Refusal,
     Reverse,
     Sweep,
     Transfer,
+    Unmerge,
     Void,
 )
 from domain.database import BatchConnection
@@ -29,7 +34,9 @@ from domain.earning import decide_earn
 from domain.enrolling import decide_enroll
 from domain.errors import Refused
 from domain.holding import decide_authorize, decide_capture, decide_void, time_out_due
+from domain.merging import decide_merge, decide_unmerge
 from domain.paying import decide_payment
+from domain.pooling import decide_create_pool, decide_join_pool, decide_leave_pool
 from domain.reversing import decide_reverse
 from domain.sweeping import decide_sweep
 from domain.transferring import decide_transfer
@@ -73,6 +80,13 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
     Reverse: decide_reverse,
     ConfirmPayment: decide_payment,
     Sweep: decide_sweep,
+    Merge: lambda batch, command: decide_merge(
+        batch, command, member_of(batch, command.keep), member_of(batch, command.duplicate)
+    ),
+    Unmerge: decide_unmerge,
+    CreatePool: lambda batch, command: decide_create_pool(batch, command, member_of(batch, command.member)),
+    JoinPool: lambda batch, command: decide_join_pool(batch, command, member_of(batch, command.member)),
+    LeavePool: lambda batch, command: decide_leave_pool(batch, command, member_of(batch, command.member)),
     Transfer: lambda batch, command: decide_transfer(
         batch, command, member_of(batch, command.source), member_of(batch, command.target)
     ),

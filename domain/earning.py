@@ -2,7 +2,8 @@
 
 from domain.awards import NOTHING_RETURNED, Award, RatedLine, decide_awards, eligible_minor, requested_awards
 from domain.baskets import checked_amount, lines_text, rated_lines
-from domain.batch import Batch, Booking, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
+from domain.batch import Batch, Budget, CommandInput, Member, Original, StoredAward, TransactionRow
+from domain.batch_clock import Booking
 from domain.campaign_awards import Bonus, campaign_bonuses
 from domain.campaigns import Purchase, base_of
 from domain.commands import AwardResult, CommandKind, CommandRow, Earn, MovementKind, Posted
@@ -13,6 +14,7 @@ from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.lots import Lot
 from domain.receipts import award_results, balance_view, replayed
+from domain.standing import print_member_id
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
 
@@ -26,9 +28,10 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
     lines = None if command.lines is None else rated_lines(command.lines, programme)
     batch.check_reference(command.reference)
     batch.check_channel(command.channel)
+    earlier = batch.by_key.get((command.partner_id, command.key))
     print_ = fingerprint(
         kind=CommandKind.EARN,
-        member_id=None if member is None else member.id,
+        member_id=print_member_id(batch, member, earlier),
         store_id=store_id,
         reference=command.reference,
         channel=command.channel,
@@ -36,7 +39,6 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
         lines=lines_text(lines),
         occurred_at=command.occurred_at,
     )
-    earlier = batch.by_key.get((command.partner_id, command.key))
     if earlier is not None and not batch.is_quote:
         if earlier.fingerprint != print_:
             raise key_conflict()

@@ -59,41 +59,47 @@ async def load_state(connection: Connection, periods: Iterable[int]) -> State:
 
 RESOLVE_SQL = text(
     """
-    SELECT i.kind, i.value, m.id, m.account_id, m.state
+    SELECT i.kind, i.value, m.id AS asked_id, m.id, m.account_id, m.state
       FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS asked (kind, value)
       JOIN member_identifier AS i USING (kind, value) JOIN member AS m ON m.id = i.member_id
     UNION ALL
-    SELECT NULL, NULL, m.id, m.account_id, m.state FROM member AS m WHERE m.id = ANY(CAST(:ids AS bigint[]))
+    SELECT NULL, NULL, asked.id, m.id, m.account_id, m.state
+      FROM member AS asked JOIN member AS m ON m.id = coalesce(asked.merged_into, asked.id)
+     WHERE asked.id = ANY(CAST(:ids AS bigint[]))
     """
 )
 
 
 async def resolve_members(
     connection: BatchConnection, identifiers: Collection[tuple[str, str]], ids: Collection[int]
-) -> tuple[dict[tuple[str, str], int], dict[int, Member]]:
-    """Step 0: whom the commands mean; answers (identifier -> member id, members by id)."""
+) -> tuple[dict[tuple[str, str], int], dict[int, Member], dict[int, int]]:
+    """Step 0: whom the commands mean; answers (identifier -> member id, members by id, merged id -> member id)."""
     rows = await connection.execute(
         RESOLVE_SQL,
         {"kinds": [kind for kind, _ in identifiers], "values": [value for _, value in identifiers], "ids": list(ids)},
     )
     by_identifier: dict[tuple[str, str], int] = {}
     members: dict[int, Member] = {}
-    for kind, value, member_id, account_id, state in rows.all():
+    merged: dict[int, int] = {}
+    for kind, value, asked_id, member_id, account_id, state in rows.all():
         members[member_id] = Member(member_id, account_id, state)
         if kind is not None:
             by_identifier[(kind, value)] = member_id
-    return by_identifier, members
+        elif asked_id != member_id:
+            merged[asked_id] = member_id
+    return by_identifier, members, merged
 
 
 MEMBERS_AGAIN_SQL = text(
-    "SELECT id, account_id, state FROM member WHERE id = ANY(CAST(CAST(:ids AS text) AS bigint[]))"
+    "SELECT id, account_id, state, merged_into, burn_limit FROM member"
+    " WHERE id = ANY(CAST(CAST(:ids AS text) AS bigint[]))"
 )
 
 
 async def load_members(connection: BatchConnection, ids: Collection[int]) -> dict[int, Member]:
     """Step 6: the members again, now that their accounts are locked."""
     rows = await connection.execute(MEMBERS_AGAIN_SQL, {"ids": int_array(ids)})
-    return {member_id: Member(member_id, account_id, state) for member_id, account_id, state in rows.all()}
+    return {member_id: Member(member_id, *values) for member_id, *values in rows.all()}
 
 
 COMMAND_COLUMNS = """
@@ -110,8 +116,10 @@ MOVED_POINTS_SQL = """
 # A reference need not be unique (a partner's setting): two fitting ones are enough to know that it is ambiguous.
 ORIGINALS_SQL = text(
     f"""
-    SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member
-      FROM command AS c
+    SELECT {COMMAND_COLUMNS}, {MOVED_POINTS_SQL} AS moved_points, c.fingerprint, c.lines, c.created_member,
+           k.id AS now_id, k.account_id AS now_account_id, k.state AS now_state, k.merged_into,
+           NOT EXISTS (SELECT FROM member AS u WHERE u.account_id = c.account_id AND u.merged_into IS NULL) AS is_left
+      FROM command AS c JOIN member AS m ON m.id = c.member_id JOIN member AS k ON k.id = coalesce(m.merged_into, m.id)
      WHERE c.id IN (
         SELECT id FROM command WHERE id = ANY(CAST(:ids AS bigint[]))
         UNION
@@ -198,9 +206,15 @@ def command_row(values: Sequence[Any]) -> CommandRow:
 
 def _original(row: Sequence[Any]) -> Original:
     width = len(CommandRow._fields)
-    fingerprint, lines, created_member = row[width:]
+    fingerprint, lines, created_member, *member_now, is_left = row[width:]
     return Original(
-        command_row(row[:width]), fingerprint, lines_from_text(lines), created_member=created_member, has_details=False
+        command_row(row[:width]),
+        fingerprint,
+        lines_from_text(lines),
+        created_member=created_member,
+        member_now=Member(*member_now),
+        is_left=is_left,
+        has_details=False,
     )
 
 

@@ -4,6 +4,7 @@ from domain.asked import reversible
 from domain.batch import Batch, Original, StartOver
 from domain.commands import CommandKind, OriginalRef
 from domain.errors import RefusalCode, Refused
+from domain.standing import member_now
 
 
 def original_of(batch: Batch, partner_id: int, ref: OriginalRef, earlier: Original | None) -> Original:
@@ -32,4 +33,5 @@ def original_of(batch: Batch, partner_id: int, ref: OriginalRef, earlier: Origin
     if not found[0].has_details or found[0].command.account_id not in batch.accounts:
         # Another process committed it after this batch chose its locks: without them its returns may change.
         raise StartOver
+    member_now(batch, found[0])  # where its points are now is locked too
     return found[0]

@@ -9,6 +9,8 @@ from domain.ledger import fingerprint
 from domain.lots import PendingAward
 from domain.originals import original_of
 from domain.receipts import award_results, balance_view, replayed
+from domain.standing import is_left, member_now
+from domain.transferring import pass_on
 
 
 def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
@@ -59,6 +61,8 @@ def _accept(
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False, whole=True)))
     for award in due:
         confirm(batch, row, award)
+    if due and is_left(batch, purchase):
+        pass_on(batch, row, batch.accounts[row.account_id], member_now(batch, purchase), instant)
     if not due:
         # Before the end of the return window nothing moves; that the payment was booked is a row all the same.
         transaction_id = next(batch.new_ids)
@@ -70,7 +74,7 @@ def _accept(
         awards=award_results(batch, purchase),
         declined_points=0,
         shortfall_points=0,
-        balance=balance_view(batch, row.account_id, command.occurred_at),
+        balance=balance_view(batch, member_now(batch, purchase).account_id, command.occurred_at),
         budget=None,
         replayed=False,
     )

@@ -19,14 +19,11 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from domain.account_loading import load_account_changes
 from domain.adjusting import load_adjustments
 from domain.asked import Asked, Known, accounts_with_holds, accounts_with_lots, authorizations_of, budget_windows
-from domain.batch import (
-    Batch,
-    BatchClock,
-    Budget,
-    StartOver,
-)
+from domain.batch import Batch, Budget, StartOver
+from domain.batch_clock import BatchClock
 from domain.commands import Burn, Command, CommandKind, Earn, Enroll, Outcome, Refusal
 from domain.database import (
     DEADLOCK,
@@ -62,9 +59,9 @@ from domain.loading import (
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.pending import BudgetsMissing, load_pending, reserved_budgets
 from domain.periods import Clock
-from domain.sweeping import load_last_members
+from domain.pooling import load_pools
+from domain.sweeping import load_last_uses
 from domain.terms import BudgetPlan, Configuration, ConfigurationCache, load_configuration
-from domain.transferring import load_moved_today
 from domain.writing import write_batch
 
 BATCH_MAX = 500
@@ -345,19 +342,24 @@ class PostingQueue:
         if self._secret is None:
             self._secret = await load_secret(connection)
         await self._ids.fill(connection, len(commands) * IDS_PER_COMMAND)
-        identifiers, members = await resolve_members(connection, asked.identifiers, asked.member_ids)
+        identifiers, members, merged = await resolve_members(connection, asked.identifiers, asked.member_ids)
         originals = []
         if asked.original_ids or asked.original_keys or asked.original_references:
             originals = await load_commands(
                 connection, asked.original_ids, asked.original_keys, originals=asked.original_references
             )
         budget_ids = await reserved_budgets(connection, commands, originals)
+        if asked.account_ids:
+            uses = await load_last_uses(connection, asked.account_ids)
+            members.update({use.member_now.id: use.member_now for use in uses.values() if use.is_left})
+        pools = await load_pools(connection, asked.pool_ids, members) if asked.may_be_pooled else {}
         posting_into = {min(expected)} if not self._is_history else expected
         if not is_quote and not posting_into <= self._known_periods:
             spans = [configuration.programme.calendar.span(period_id) for period_id in posting_into]
             await ensure_periods(connection, spans)
             self._known_periods |= posting_into
-        return Known(self._secret, asked, identifiers, members, originals, budget_ids)
+        members.update({o.member_now.id: o.member_now for o in originals if o.member_now is not None})
+        return Known(self._secret, asked, identifiers, members, merged, pools, originals, budget_ids)
 
     async def _lock_periods(
         self,
@@ -385,7 +387,7 @@ class PostingQueue:
 
     async def _load(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
         """Steps 3 to 6: claims, then locks on budgets and accounts, then, in new statements, what deciding needs."""
-        batch.identifiers, batch.members = known.identifiers, known.members
+        batch.identifiers, batch.members, batch.merged = known.identifiers, known.members, known.merged
         batch.proposals = await load_adjustments(connection, commands)
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
@@ -397,7 +399,7 @@ class PostingQueue:
             batch.accounts = await lock_accounts(connection, known.account_ids)
         if batch.members:
             again = await load_members(connection, batch.members)
-            if any(again[m.id].account_id != m.account_id for m in batch.members.values()):
+            if any(again[m.id].account_id != m.account_id or again[m.id].merged_into for m in batch.members.values()):
                 raise StartOver
             batch.members = again
         asked, original_ids = known.asked, known.original_ids
@@ -409,9 +411,10 @@ class PostingQueue:
         if needed:
             await load_details(connection, needed)
         if asked.account_ids:
-            batch.last_members = await load_last_members(connection, asked.account_ids)
-        await load_moved_today(connection, batch, commands)
+            batch.last_uses = await load_last_uses(connection, asked.account_ids)
+        await load_account_changes(connection, batch, asked, commands, needed)
         lot_ids = {lot_id for original in needed for lot_id in original.lot_ids}
+        lot_ids |= {lot_id for merge in batch.merges.values() for moved in merge.moved for lot_id in moved}
         held = accounts_with_holds(batch, commands)
         authorizations = authorizations_of(batch, needed)
         if held or authorizations:

@@ -99,10 +99,24 @@ MEMBERS_BY_IDENTIFIER_SQL = text(
     " JOIN unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS wanted (kind, value)"
     " ON i.kind = wanted.kind AND i.value = wanted.value"
 )
-MEMBERS_SQL = f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE true"  # noqa: S608 (constants of this module)
-MEMBERS_BY_ID_SQL = text(f"{MEMBERS_SQL} AND m.id = ANY(:ids)")
+# A merged member is not listed: who stands for it is.
+MEMBERS_SQL = f"SELECT {MEMBER_COLUMNS_SQL} FROM {MEMBER_TABLES_SQL} WHERE m.merged_into IS NULL"  # noqa: S608 (constants of this module)
+MEMBERS_BY_ID_SQL = text(
+    f"SELECT asked.id, {MEMBER_COLUMNS_SQL}"  # noqa: S608 (constants of this module)
+    f"  FROM {MEMBER_TABLES_SQL} JOIN member AS asked ON m.id = coalesce(asked.merged_into, asked.id)"
+    " WHERE asked.id = ANY(:ids)"
+)
+# Whose commands are a member's, and on which accounts: its own, those of members for whom it stands, and its pools'.
+OWN_COMMANDS_SQL = """
+    SELECT x.account_id, x.id FROM member AS x WHERE x.id = {member} OR x.merged_into = {member}
+     UNION ALL
+    SELECT unnest(ARRAY[held.home_account_id, p.account_id]), held.member_id
+      FROM pool_member AS held JOIN pool AS p ON p.id = held.pool_id
+     WHERE held.member_id IN (SELECT x.id FROM member AS x WHERE x.id = {member} OR x.merged_into = {member})
+"""
 MEMBER_CONDITIONS = {
-    "dealt_with": "EXISTS (SELECT FROM command AS c WHERE c.account_id = m.account_id AND c.partner_id = :dealt_with)",
+    "dealt_with": f"EXISTS (SELECT FROM ({OWN_COMMANDS_SQL.format(member='m.id')}) AS own"
+    "  JOIN command AS c ON c.account_id = own.account_id AND c.member_id = own.id AND c.partner_id = :dealt_with)",
     "before": "m.id < :before",
     "state": "m.state = :state",
     "enrolled_from": "m.enrolled_at >= :enrolled_from",
@@ -140,9 +154,9 @@ async def members_by_identifier(
 
 
 async def members_by_id(connection: AsyncConnection, ids: Sequence[int], now: datetime) -> dict[int, MemberRow]:
-    """Members by their ids."""
+    """Members by their ids; by the id of one that was merged, who stands for it."""
     rows = await connection.execute(MEMBERS_BY_ID_SQL, {"ids": list(ids), "now": now})
-    return {row[0]: _member(row) for row in rows}
+    return {row[0]: _member(row[1:]) for row in rows}
 
 
 async def members_page(
@@ -184,7 +198,7 @@ TRANSACTION_CONDITIONS = {
     "partner": "c.partner_id = :partner",
     "before": "c.id < :before",
     "kind": "c.kind = :kind",
-    "member": "c.account_id = (SELECT account_id FROM member WHERE id = :member) AND c.member_id = :member",
+    "member": f"(c.account_id, c.member_id) IN ({OWN_COMMANDS_SQL.format(member=':member')})",
     "store_code": "c.store_id IN (SELECT id FROM store WHERE code = :store_code AND partner_id = c.partner_id)",
     "reference": "c.reference = :reference",
     "key": "c.idempotency_key = :key",

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from domain.batch import Batch, Original, StoredAward
 from domain.commands import AwardResult, BalanceView, Posted
+from domain.standing import member_now
 
 
 def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> BalanceView:
@@ -49,7 +50,7 @@ def replayed(batch: Batch, earlier: Original, *, draws_on_budget: bool) -> Poste
         awards=award_results(batch, earlier),
         declined_points=row.declined_points,
         shortfall_points=earlier.shortfall_points,
-        balance=balance_view(batch, row.account_id, row.occurred_at),
+        balance=balance_view(batch, member_now(batch, earlier).account_id, row.occurred_at),
         budget=None if budget is None else budget.view(),
         replayed=batch.is_replay(row),
     )

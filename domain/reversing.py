@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
-from domain.batch import Batch, Booking, CommandInput, Original, StoredAward, TransactionRow
+from domain.batch import Batch, CommandInput, Original, StoredAward, TransactionRow
+from domain.batch_clock import Booking
 from domain.burning import check_points, expire_lot, lot_use
 from domain.campaign_awards import credited_budget, parts_before_and_after
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
@@ -17,7 +18,9 @@ from domain.ledger import fingerprint
 from domain.lots import Account, ClawBack, Lot, allocate, burn_order
 from domain.originals import original_of
 from domain.receipts import balance_view, replayed
+from domain.standing import is_left, member_now
 from domain.terms import Terms
+from domain.transferring import move_by_itself, pass_on
 from domain.values import OPERATOR_ID
 
 
@@ -125,6 +128,7 @@ class _EarnReversal:
         self.original = original
         self.after = after
         self.account = batch.accounts[original.command.account_id]
+        self.account_now = batch.accounts[member_now(batch, original).account_id]
         self.instant = batch.clock.expiry_instant(row.occurred_at)
         self.booking = batch.clock.booking(row.occurred_at)
 
@@ -167,7 +171,7 @@ class _EarnReversal:
         if award.pending is not None and award.pending.confirmed is None:
             cancel(self.batch, self.row, award.pending, points)
             return points
-        parts = self._allocate(award, points)
+        parts = self._fetched(self._allocate(award, points))
         own = next((lot for lot in self.account.lots if lot.id == award.lot_id), None)
         if not parts or parts[0][0] is not own:
             parts = [(own, 0), *parts]
@@ -180,8 +184,11 @@ class _EarnReversal:
         # Claw-back: the same lot, then others by the programme's policy, then shortfall (SETTLEMENT.md c.3). The usual
         # one takes those of the same issuer and funder, so that no partner is credited out of the operator's money.
         usable = burn_order(self.account.lots, self.instant)
-        own = [lot for lot in usable if lot.id == award.lot_id]
-        others = [lot for lot in usable if lot.id != award.lot_id]
+        if self.account_now is not self.account:
+            usable += burn_order(self.account_now.lots, self.instant)
+        # The child of a lot is the lot: it moved when its member was merged.
+        own = [lot for lot in usable if award.lot_id is not None and award.lot_id in (lot.id, lot.parent_id)]
+        others = [lot for lot in usable if lot not in own]
         if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
             payer = (self._issuer_id(award), award.funder_id)
             others = [lot for lot in others if (lot.issuer_id, lot.funder_id) == payer]
@@ -189,6 +196,14 @@ class _EarnReversal:
 
     def _issuer_id(self, award: StoredAward) -> int:
         return award.funder_id or self.original.command.partner_id
+
+    def _fetched(self, parts: list[tuple[Lot | None, int]]) -> list[tuple[Lot | None, int]]:
+        """The same parts, all of them lots of the purchase's account: what lies elsewhere is moved there first."""
+        away = [(lot, part) for lot, part in parts if lot is not None and lot.account_id != self.account.id]
+        if not away:
+            return parts
+        fetched = move_by_itself(self.batch, self.row, away, self.account_now, self.account)
+        return [*(each for each in parts if each not in away), *zip(fetched, [part for _, part in away], strict=True)]
 
     def _write_row(self, award: StoredAward, lot: Lot | None, points: int, shortfall: int) -> None:
         terms: Terms = self.batch.configuration.terms_by_id[award.terms_id]
@@ -318,6 +333,8 @@ def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> 
             recorded_at=row.recorded_at,
         )
     )
+    if is_left(batch, original):
+        pass_on(batch, row, account, member_now(batch, original), instant)
 
 
 def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
@@ -371,7 +388,7 @@ def _posted(batch: Batch, row: CommandRow, print_: bytes, original: Original, sh
         awards=(),
         declined_points=0,
         shortfall_points=shortfall,
-        balance=balance_view(batch, row.account_id, row.occurred_at),
+        balance=balance_view(batch, member_now(batch, original).account_id, row.occurred_at),
         budget=budget,
         replayed=False,
     )

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
-from domain.batch import Batch
+from domain.batch import Batch, LastUse, Member
 from domain.burning import expire_past_lots
 from domain.commands import Sweep, Swept
 from domain.confirming import confirm_due
 from domain.database import BatchConnection, Database
 from domain.holding import time_out_due
+from domain.transferring import pass_on
 from domain.values import OPERATOR_ID
 
 
@@ -30,11 +31,11 @@ class _SweepCause(NamedTuple):
 def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     """Books what is due of the account at the clock's reading; answers what that was."""
     account = batch.accounts.get(command.account_id)
-    member_id = batch.last_members.get(command.account_id)
-    if account is None or member_id is None:
-        return Swept(command.account_id)  # nobody ever did anything with it
+    last = batch.last_uses.get(command.account_id)
+    if account is None or last is None:
+        return Swept(command.account_id)  # nobody ever had it
     now = batch.clock.recorded_at
-    cause = _SweepCause(member_id, now, batch.clock.booking(now).period_id)
+    cause = _SweepCause(last.member_id, now, batch.clock.booking(now).period_id)
     timed_out = time_out_due(batch, account, now)
     due = [award.open_points for award in account.awards if award.is_due(now)]
     confirm_due(batch, account, cause.period_id, now)
@@ -43,6 +44,8 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     expire_past_lots(batch, account, cause, now)
     # What was known of the next expiry is a lower bound: where it was too early, nothing is booked and it is put right.
     account.note_next_expiry()
+    if last.is_left:
+        pass_on(batch, cause, account, last.member_now, now)
     return Swept(
         command.account_id,
         expired_lots=len(past),
@@ -53,20 +56,28 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     )
 
 
-LAST_MEMBERS_SQL = text(
+# An account that no command names is a household's new one, or belongs to who was enrolled before there were commands.
+LAST_USES_SQL = text(
     """
-    SELECT asked.account_id, last.member_id
+    SELECT asked.account_id, last.member_id, k.id, k.account_id, k.state, k.merged_into,
+           NOT EXISTS (SELECT FROM member AS u WHERE u.account_id = asked.account_id AND u.merged_into IS NULL)
       FROM unnest(CAST(:accounts AS bigint[])) AS asked (account_id)
-     CROSS JOIN LATERAL (
-        SELECT member_id FROM command AS c WHERE c.account_id = asked.account_id ORDER BY c.id DESC LIMIT 1) AS last
+     CROSS JOIN LATERAL (SELECT coalesce(
+        (SELECT member_id FROM command AS c WHERE c.account_id = asked.account_id ORDER BY c.id DESC LIMIT 1),
+        (SELECT min(id) FROM member WHERE account_id = asked.account_id)) AS member_id) AS last
+      JOIN member AS m ON m.id = last.member_id
+      JOIN member AS k ON k.id = coalesce(m.merged_into, m.id)
     """
 )
 
 
-async def load_last_members(connection: BatchConnection, account_ids: Collection[int]) -> dict[int, int]:
-    """Step 6: who used these accounts last; an account may be a household's."""
-    rows = await connection.execute(LAST_MEMBERS_SQL, {"accounts": list(account_ids)})
-    return {account_id: member_id for account_id, member_id in rows.all()}  # noqa: C416 (a row is no pair to mypy)
+async def load_last_uses(connection: BatchConnection, account_ids: Collection[int]) -> dict[int, LastUse]:
+    """Steps 0 and 6: who used these accounts last; an account may be a household's, or nobody's any more."""
+    rows = await connection.execute(LAST_USES_SQL, {"accounts": list(account_ids)})
+    return {
+        account_id: LastUse(member_id, Member(*member_now), is_left)
+        for account_id, member_id, *member_now, is_left in rows.all()
+    }
 
 
 # ---------------------------------------------------------------- finding what is due

@@ -6,12 +6,25 @@ purchase whose lot was given away is clawed back from what the giver still has (
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import text
 
-from domain.batch import Batch, CommandInput, Member, Original, TransactionRow
-from domain.burning import check_points, expire_past_lots, lot_use
-from domain.commands import Command, CommandKind, CommandRow, MovementKind, Posted, Transfer
+from domain.batch import Batch, CommandInput, Member, Original, StartOver, TransactionRow
+from domain.burning import Cause, check_points, expire_past_lots, lot_use
+from domain.commands import (
+    Command,
+    CommandKind,
+    CommandRow,
+    CreatePool,
+    JoinPool,
+    LeavePool,
+    Merge,
+    MovementKind,
+    Posted,
+    Transfer,
+    Unmerge,
+)
 from domain.confirming import confirm_due, confirmable_points
 from domain.database import BatchConnection
 from domain.enrolling import key_conflict
@@ -21,6 +34,7 @@ from domain.lots import Account, Lot, allocate, burn_order
 from domain.members import input_digest
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
+from domain.standing import print_member_id
 from domain.values import NO_STORE_ID, OPERATOR_ID
 
 # What the operator moves is not bounded, and what the platform moves by itself ("whole") is no member's transfer.
@@ -56,18 +70,18 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
     batch.check_key(command.key)
     check_points(command.points)
     batch.check_reason(command.reason)
+    earlier = batch.by_key.get((command.partner_id, command.key))
     # The receiver stands in no column of the command, so that a partner's own record of it does not name a member.
     digest = input_digest(batch.secret, (("to", "" if target is None else str(target.id)),), ())
     print_ = fingerprint(
         kind=CommandKind.TRANSFER,
-        member_id=None if source is None else source.id,
+        member_id=print_member_id(batch, source, earlier),
         store_id=NO_STORE_ID,
         points=command.points,
         reason=command.reason,
         input_digest=digest,
         occurred_at=command.occurred_at,
     )
-    earlier = batch.by_key.get((command.partner_id, command.key))
     if earlier is not None:
         if earlier.fingerprint != print_:
             raise key_conflict()
@@ -83,7 +97,7 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
     usable = account.usable(instant) + confirmable_points(batch, account, instant)
     if usable < command.points:
         raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
-    row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points)
+    row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points, command.occurred_at)
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False, input_digest=digest)))
@@ -120,7 +134,15 @@ def _check_partner(batch: Batch, command: Transfer, source: Member) -> None:
         raise Refused(RefusalCode.LIMIT_EXCEEDED, message, "points")
 
 
-def transfer_row(batch: Batch, command: Transfer, kind: CommandKind, source: Member, points: int) -> CommandRow:
+def transfer_row(
+    batch: Batch,
+    command: Transfer | Merge | Unmerge | CreatePool | JoinPool | LeavePool,
+    kind: CommandKind,
+    source: Member,
+    points: int,
+    occurred_at: datetime,
+    reverses_id: int | None = None,
+) -> CommandRow:
     """The command of points that leave the account of ``source``."""
     return CommandRow(
         id=next(batch.new_ids),
@@ -134,32 +156,98 @@ def transfer_row(batch: Batch, command: Transfer, kind: CommandKind, source: Mem
         channel=None,
         amount_minor=None,
         points=points,
-        reverses_id=None,
+        reverses_id=reverses_id,
         reason=command.reason,
         declined_points=0,
-        occurred_at=command.occurred_at,
+        occurred_at=occurred_at,
         recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(command.occurred_at).period_id,
+        period_id=batch.clock.booking(occurred_at).period_id,
         moved_points=-points,
     )
 
 
-def move(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]], target: Account) -> None:
-    """Takes these parts out of lots of the command's account, and opens a child of each at the target."""
+def move(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]], target: Account) -> list[Lot]:
+    """Takes these parts out of lots of the command's account, and opens a child of each at the target.
+
+    Without parts one row of zero points stands for the command, as for a purchase that earns nothing.
+    """
+    send(batch, row, parts)
+    if not parts:
+        return []
+    in_id = arrive(batch, row, parts, target)
+    children = [_child(batch, lot, part, target.id, in_id) for lot, part in parts]
+    batch.new_lots += children
+    for child in children:
+        target.add(child)
+    return children
+
+
+def send(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]]) -> None:
+    """Takes these parts out of lots of the command's account."""
     source = batch.accounts[row.account_id]
-    points = sum(part for _, part in parts)
-    out_id, in_id = next(batch.new_ids), next(batch.new_ids)
+    out_id = next(batch.new_ids)
     for lot, part in parts:
         lot.take(part)
         batch.new_lot_uses.append(lot_use(batch, lot, out_id, MovementKind.TRANSFER_OUT, part, row.period_id, None))
+    points = sum(part for _, part in parts)
     source.change(-points)
     source.note_next_expiry()
     batch.new_transactions.append(_movement(row, source, out_id, MovementKind.TRANSFER_OUT, -points))
+
+
+def arrive(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]], target: Account) -> int:
+    """Writes that so many points arrive at the target; the caller opens or fills its lots. Answers the row's id."""
+    in_id = next(batch.new_ids)
+    points = sum(part for _, part in parts)
     batch.new_transactions.append(_movement(row, target, in_id, MovementKind.TRANSFER_IN, points))
-    for lot, part in parts:
-        child = _child(batch, lot, part, target.id, in_id)
-        batch.new_lots.append(child)
-        target.add(child)
+    return in_id
+
+
+def move_by_itself(
+    batch: Batch, cause: Cause, parts: Sequence[tuple[Lot, int]], source: Account, target: Account
+) -> list[Lot]:
+    """Moves points because of what was just booked, as a command of the operator's own; answers the children.
+
+    Of its own, because it is no business of the partner whose command caused it.
+    """
+    command_id = next(batch.new_ids)
+    points = sum(part for _, part in parts)
+    row = CommandRow(
+        id=command_id,
+        partner_id=OPERATOR_ID,
+        key=f"system:move:{command_id}",
+        kind=CommandKind.TRANSFER,
+        account_id=source.id,
+        member_id=cause.member_id,
+        store_id=NO_STORE_ID,
+        reference=None,
+        channel=None,
+        amount_minor=None,
+        points=points,
+        reverses_id=None,
+        reason=None,
+        declined_points=0,
+        occurred_at=cause.recorded_at,
+        recorded_at=cause.recorded_at,
+        period_id=cause.period_id,
+        moved_points=-points,
+    )
+    print_ = fingerprint(kind=row.kind, member_id=row.member_id, store_id=row.store_id, occurred_at=row.occurred_at)
+    batch.new_commands.append((row, CommandInput(print_, reference_unique=False, whole=True)))
+    return move(batch, row, parts, target)
+
+
+def pass_on(batch: Batch, cause: Cause, account: Account, member: Member, instant: datetime) -> None:
+    """Moves all that is usable of an account that nobody uses any more to where its member's points are now.
+
+    Raises StartOver where that account is not locked.
+    """
+    target = batch.accounts.get(member.account_id)
+    if target is None:
+        raise StartOver
+    parts = [(lot, lot.remaining) for lot in burn_order(account.lots, instant)]
+    if parts:
+        move_by_itself(batch, cause, parts, account, target)
 
 
 def _child(batch: Batch, lot: Lot, points: int, account_id: int, transaction_id: int) -> Lot:

@@ -16,6 +16,8 @@ from domain.database import BatchConnection, Connection, int_array
 from domain.errors import LedgerFault
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot, PendingAward
+from domain.merging import write_merge
+from domain.pooling import write_pool_change
 from domain.positions import Contribution, MovementSums, contributions
 from domain.proposing import settle_proposal
 
@@ -47,7 +49,10 @@ PENDING_AWARD_COLUMNS = (
     "terms_id", "rule_id", "budget_id", "granted", "open_points", "reserved_micro", "release_at",
     "waits_for_payment", "earned_at",
 )  # fmt: skip
-MEMBER_COLUMNS = ("id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes")
+MEMBER_COLUMNS = (
+    "id", "account_id", "state", "enrolled_at", "partner_id", "store_id", "channel", "attributes", "merged_into",
+    "burn_limit",
+)  # fmt: skip
 HOLD_COLUMNS = (
     "account_id", "id", "command_id", "transaction_id", "partner_id", "points", "captured", "released", "state",
     "expires_at",
@@ -151,6 +156,10 @@ RELEASE_CLAIMS_SQL = text(
 async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     """Writes everything a batch decided. Raises LedgerFault when a statement did not touch exactly its rows."""
     await _write_members(connection, batch)
+    for change in batch.merge_changes:
+        await write_merge(connection, change)
+    for place in batch.pool_changes:
+        await write_pool_change(connection, batch, place)
     await write_ahead(connection, batch)
     await _update_lots(connection, batch.accounts.values())
     await _update_awards(connection, batch.accounts.values())
@@ -216,8 +225,10 @@ async def _write_members(connection: BatchConnection, batch: Batch) -> None:
 
 def _member_values(new: NewMember) -> tuple[object, ...]:
     attributes = json.dumps(dict(new.attributes)) if new.attributes else None
+    merged_into = burn_limit = None
     return (
         new.id, new.account_id, "ACTIVE", new.enrolled_at, new.partner_id, new.store_id, new.channel, attributes,
+        merged_into, burn_limit,
     )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from domain.awards import OnLimit
 from domain.baskets import checked_amount
-from domain.batch import Booking, budget_window
+from domain.batch import budget_window
+from domain.batch_clock import Booking
 from domain.booking import OpenPeriod, in_open_period
 from domain.commands import Amount
 from domain.database import Database

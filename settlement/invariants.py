@@ -416,7 +416,7 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
             asked[(group.period_id, _COMMAND_OF[group.kind])] += group.by_command
     for use in scan.uses:
         if use.kind in _GRANTING:
-            granted += use.by_movement
+            granted += use.sign * use.by_movement
         else:
             moved[(use.period_id, use.kind)] += use.sign * use.by_movement
     for commands in scan.commands:
@@ -435,7 +435,10 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
 
 
 _GRANTING = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.TRANSFER_IN, MovementKind.ADJUST)
-"""Kinds of movement that open lots; an adjustment takes out of lots where it is negative."""
+"""Kinds of movement that open lots.
+
+An adjustment takes out of lots where it is negative; an undone merge fills lots instead of opening them.
+"""
 
 _COMMAND_OF = {
     MovementKind.EARN: "EARN",

@@ -96,8 +96,8 @@ LOTS_SQL = _places(
                   coalesce(u.used, 0), l.remaining, l.reserved) AS place
       FROM lot AS l
       FULL JOIN (SELECT account_id, lot_id,
-                        sum(CASE WHEN kind = 'BURN_REVERSAL' THEN -points WHEN kind IN ('HOLD', 'RELEASE') THEN 0
-                             ELSE points END) AS used,
+                        sum(CASE WHEN kind IN ('BURN_REVERSAL', 'TRANSFER_IN') THEN -points
+                             WHEN kind IN ('HOLD', 'RELEASE') THEN 0 ELSE points END) AS used,
                         sum(CASE WHEN kind = 'HOLD' THEN points WHEN kind IN ('CAPTURE', 'RELEASE') THEN -points
                              ELSE 0 END) AS reserved
                    FROM lot_use GROUP BY account_id, lot_id) AS u
@@ -119,7 +119,11 @@ MOVED_SQL = _places(
              UNION ALL
             SELECT t.command_id, l.issuer_id, l.funder_id, l.price_micro, 0, l.granted
               FROM lot AS l JOIN transaction AS t ON t.account_id = l.account_id AND t.id = l.transaction_id
-             WHERE l.parent_id IS NOT NULL) AS moved
+             WHERE l.parent_id IS NOT NULL
+             UNION ALL
+            SELECT t.command_id, u.issuer_id, u.funder_id, u.price_micro, 0, u.points
+              FROM lot_use AS u JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
+             WHERE u.kind = 'TRANSFER_IN') AS moved
      GROUP BY command_id, issuer_id, funder_id, price_micro
     HAVING sum(sent) <> sum(arrived)
     """,
@@ -182,7 +186,7 @@ USES_SQL = _places(
                         sum(CASE WHEN kind IN ('BURN_REVERSAL', 'RELEASE') THEN points ELSE -points END) AS points,
                         sum(CASE WHEN kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT') THEN 0
                                  WHEN kind = 'BURN_REVERSAL' THEN points ELSE -points END * price_micro) AS value
-                   FROM lot_use GROUP BY account_id, transaction_id, kind) AS u
+                   FROM lot_use WHERE kind <> 'TRANSFER_IN' GROUP BY account_id, transaction_id, kind) AS u
         ON u.account_id = t.account_id AND u.transaction_id = t.id AND u.kind = t.kind
      WHERE t.id IS NULL OR t.points <> coalesce(u.points, 0) OR t.pool_value_micro <> coalesce(u.value, 0)
         OR t.period_id <> coalesce(u.period_id, t.period_id)
@@ -198,7 +202,9 @@ GRANTS_SQL = _places(
                 OR (kind = 'ADJUST' AND points > 0)) AS t
       FULL JOIN (SELECT account_id, transaction_id, sum(granted) AS granted
                    FROM (SELECT account_id, transaction_id, granted FROM lot
-                          UNION ALL SELECT account_id, transaction_id, granted FROM pending_award) AS opened
+                          UNION ALL SELECT account_id, transaction_id, granted FROM pending_award
+                          UNION ALL SELECT account_id, transaction_id, points FROM lot_use
+                                     WHERE kind = 'TRANSFER_IN') AS opened
                   GROUP BY account_id, transaction_id) AS l
         ON l.account_id = t.account_id AND l.transaction_id = t.id
      WHERE t.id IS NULL OR t.points <> coalesce(l.granted, 0)

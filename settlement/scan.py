@@ -272,7 +272,7 @@ class UseGroup(NamedTuple):
     @property
     def sign(self) -> int:
         """The movement's sign turned round: 1 where points left the member, -1 where they came back."""
-        return -1 if self.kind in (MovementKind.BURN_REVERSAL, MovementKind.RELEASE) else 1
+        return -1 if self.kind in _GIVES_BACK else 1
 
     @property
     def used(self) -> int:
@@ -285,6 +285,7 @@ class UseGroup(NamedTuple):
         return _RESERVED.get(self.kind, 0)
 
 
+_GIVES_BACK = (MovementKind.BURN_REVERSAL, MovementKind.RELEASE, MovementKind.TRANSFER_IN)
 _RESERVED = {MovementKind.HOLD: 1, MovementKind.CAPTURE: -1, MovementKind.RELEASE: -1}
 
 

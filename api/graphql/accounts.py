@@ -1,4 +1,4 @@
-"""Points that move between members' accounts."""
+"""Members' accounts: points that move between them, and merges of members who are one person."""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,7 +8,7 @@ import strawberry
 from api.graphql.context import Context, Info
 from api.graphql.fields import described_field, guarded_field
 from api.graphql.inputs import KEY, OCCURRED_AT
-from api.graphql.members import Balance, MemberRef
+from api.graphql.members import Balance, Member, MemberRef
 from api.graphql.refusals import Refusal, refusal_of
 from api.graphql.scalars import Points
 from api.graphql.till import REPLAYED, balance_after
@@ -75,6 +75,103 @@ class TransferReceipt:
         return self.posted.replayed
 
 
+@strawberry.input(
+    description="Two members who are one person. From now on keep stands for duplicate: it has its points and"
+    " identifiers, and the duplicate's ids mean it. Pending points follow when they are confirmed."
+)
+class MergeMembersInput:
+    """A merge."""
+
+    idempotency_key: str = strawberry.field(description=KEY)
+    keep: MemberRef = strawberry.field(description="Who stays.")
+    duplicate: MemberRef = strawberry.field(description="Whose account is closed; none of its points may be held.")
+    reason: str | None = strawberry.field(description="Why, for your own records.")
+
+    def as_command(self, context: Context) -> commands.Merge:
+        """The domain's command of it, from the operator."""
+        keep, duplicate = self.keep.as_ref(context), self.duplicate.as_ref(context)
+        return commands.Merge(context.viewer_id, self.idempotency_key, keep, duplicate, self.reason)
+
+
+@strawberry.input(
+    description="A merge that was a mistake; name it in exactly one way. What the kept member earned since stays there."
+)
+class UnmergeMembersInput:
+    """The undoing of a merge."""
+
+    idempotency_key: str = strawberry.field(description=KEY)
+    transaction_id: strawberry.ID | None = strawberry.field(description="The merge, by the id of its transaction.")
+    original_key: str | None = strawberry.field(description="The merge, by the key under which it was sent.")
+    reason: str | None = strawberry.field(description="Why, for your own records.")
+
+    def as_command(self, context: Context) -> commands.Unmerge:
+        """The domain's command of it, from the operator."""
+        numbers = None
+        if self.transaction_id is not None:
+            numbers = context.services.ids.decode(context.viewer_id, "Transaction", self.transaction_id)
+        original = commands.OriginalRef(
+            command_id=numbers[-1] if numbers else None,
+            key=self.original_key,
+            given=sum(way is not None for way in (self.transaction_id, self.original_key)),
+        )
+        return commands.Unmerge(context.viewer_id, self.idempotency_key, original, self.reason)
+
+
+@strawberry.type(description="Two members were merged, or a merge was undone.")
+class MergeReceipt:
+    """Answer to a merge and to its undoing."""
+
+    posted: strawberry.Private[commands.Posted]
+
+    @described_field("The transaction as booked; of an undone merge, reverses names the merge.")
+    def transaction(self) -> Transaction:
+        """The stored command."""
+        return Transaction(row=self.posted.command)
+
+    @described_field("The member that is kept, as of now.")
+    async def kept(self, info: Info) -> Member:
+        """Who stands for both, or stood for both."""
+        return await self._member(info, self.posted.command.member_id)
+
+    @described_field("The duplicate, as of now: the kept member while the merge stands.")
+    async def duplicate(self, info: Info) -> Member:
+        """Who is merged, or stands alone again."""
+        command = self.posted.command
+        if command.reverses_id is not None:
+            merge = await info.context.loaders.transactions.load(command.reverses_id)
+            assert merge is not None
+            command = merge
+        return await self._member(info, command.member_id)
+
+    async def _member(self, info: Info, member_id: int) -> Member:
+        row = await info.context.loaders.members.find(member_id)
+        assert row is not None
+        return Member(row=row)
+
+    @described_field("Points that moved between the two, positive.")
+    def points(self) -> Points:
+        """Moved points."""
+        return Points(self.posted.points)
+
+    @described_field("The key of the command.")
+    def idempotency_key(self) -> str:
+        """The key."""
+        return self.posted.command.key
+
+    @described_field(REPLAYED)
+    def replayed(self) -> bool:
+        """Whether it was posted before."""
+        return self.posted.replayed
+
+
+MergeMembersResult = Annotated[
+    MergeReceipt | Refusal,
+    strawberry.union("MergeMembersResult", description="A receipt, or why there is none."),
+]
+UnmergeMembersResult = Annotated[
+    MergeReceipt | Refusal,
+    strawberry.union("UnmergeMembersResult", description="A receipt, or why there is none."),
+]
 TransferPointsResult = Annotated[
     TransferReceipt | Refusal,
     strawberry.union("TransferPointsResult", description="A receipt, or why there is none."),
@@ -96,3 +193,28 @@ class AccountMutations:
             return refusal_of(outcome)
         assert isinstance(outcome, commands.Posted)
         return TransferReceipt(posted=outcome)
+
+    @guarded_field("Mutation.mergeMembers", "Lets one member stand for another who is the same person.")
+    async def merge_members(
+        self, info: Info, input: Annotated[MergeMembersInput, strawberry.argument(description="The merge.")]
+    ) -> MergeMembersResult | None:
+        """Posts a merge."""
+        return await _merged(info, input.as_command(info.context))
+
+    @guarded_field(
+        "Mutation.unmergeMembers", "Undoes a merge, while none of the points that moved with it was used or expired."
+    )
+    async def unmerge_members(
+        self, info: Info, input: Annotated[UnmergeMembersInput, strawberry.argument(description="The merge to undo.")]
+    ) -> UnmergeMembersResult | None:
+        """Posts the undoing of a merge."""
+        return await _merged(info, input.as_command(info.context))
+
+
+async def _merged(info: Info, command: commands.Merge | commands.Unmerge) -> MergeReceipt | Refusal:
+    info.context.forget()
+    outcome = await info.context.services.queue.post(command)
+    if isinstance(outcome, commands.Refusal):
+        return refusal_of(outcome)
+    assert isinstance(outcome, commands.Posted)
+    return MergeReceipt(posted=outcome)

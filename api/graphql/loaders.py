@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from api.gathering import Gatherer
-from domain import reading
+from domain import pool_reading, reading
 from domain.campaign_reading import campaign_budgets
 from domain.commands import BudgetView, CommandRow
 from domain.database import Database
@@ -152,6 +152,22 @@ class Loaders:
     def expiries(self) -> DataLoader[int, reading.Expiry | None]:
         """Next expiry by account id."""
         return self.batched(lambda connection, ids: reading.next_expiries(connection, ids, self._clock()), _none)
+
+    @cached_property
+    def pools_of_members(self) -> DataLoader[int, int | None]:
+        """Pool id by the id of a member who is in one."""
+        return self.batched(pool_reading.pools_of_members, _none)
+
+    @cached_property
+    def pools_of_commands(self) -> DataLoader[int, int | None]:
+        """Pool id by the id of a command that changed who is in it."""
+        return self.batched(pool_reading.pools_of_commands, _none)
+
+    @cached_property
+    def pool_places(self) -> DataLoader[int, list[pool_reading.PlaceRow]]:
+        """Who is in a pool, by its id, as far as the viewer may know."""
+        viewer_id = self._viewer_id
+        return self.batched(lambda connection, ids: pool_reading.places_of_pools(connection, ids, viewer_id), list)
 
     @cached_property
     def transactions(self) -> DataLoader[int, CommandRow | None]:

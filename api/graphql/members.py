@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import strawberry
 
@@ -25,6 +25,9 @@ from domain import commands, reading
 from domain.members import normalised
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
+
+if TYPE_CHECKING:
+    from api.graphql.pools import Pool
 
 READ_ALL_IDENTIFIERS = "members:admin"
 NO_ID = -1
@@ -313,6 +316,14 @@ class Member(Node):
         if not context.may_see(self.row.partner_id):
             return None
         return await partner_by_id(context, self.row.partner_id)
+
+    @guarded_field("Member.pool", "The household whose account the member shares; null where it has one of its own.")
+    async def pool(self, info: Info) -> Annotated["Pool", strawberry.lazy("api.graphql.pools")] | None:
+        """The member's pool."""
+        from api.graphql.pools import Pool
+
+        pool_id = await info.context.loaders.pools_of_members.load(self.row.id)
+        return None if pool_id is None else Pool(pool_id=pool_id)
 
 
 @strawberry.input(description="Which members to list; conditions that you leave out do not limit.")

@@ -27,11 +27,16 @@ from domain.commands import (
     Capture,
     Command,
     ConfirmPayment,
+    CreatePool,
     Earn,
     Enroll,
+    JoinPool,
+    LeavePool,
+    Merge,
     Refusal,
     Reverse,
     Transfer,
+    Unmerge,
     Void,
 )
 from domain.errors import RefusalCode
@@ -52,6 +57,11 @@ QUEUED: Mapping[str, tuple[type[Command], str, str]] = MappingProxyType(
         "reverse": (Reverse, "input", "ReverseResult"),
         "transferPoints": (Transfer, "input", "TransferPointsResult"),
         "reverseMany": (Reverse, "inputs", "ReverseResult"),
+        "createPool": (CreatePool, "input", "CreatePoolResult"),
+        "joinPool": (JoinPool, "input", "JoinPoolResult"),
+        "leavePool": (LeavePool, "input", "LeavePoolResult"),
+        "mergeMembers": (Merge, "input", "MergeMembersResult"),
+        "unmergeMembers": (Unmerge, "input", "UnmergeMembersResult"),
     }
 )
 """Fields that post through the queue: what they post, the argument that holds it, and the union that they answer."""

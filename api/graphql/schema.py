@@ -21,6 +21,7 @@ from api.graphql.money import Node
 from api.graphql.partners import PartnerQueries, partner_by_id
 from api.graphql.payments import PaymentMutations, PaymentQueries
 from api.graphql.pending import PendingMutations
+from api.graphql.pools import PoolMutations
 from api.graphql.reports import ReportQueries
 from api.graphql.scalars import SCALARS
 from api.graphql.scopes import NODE_SCOPES
@@ -101,6 +102,7 @@ class Mutation(
     HoldMutations,
     PendingMutations,
     AccountMutations,
+    PoolMutations,
     SettlementMutations,
     PaymentMutations,
     ProposalMutations,

@@ -30,11 +30,11 @@ COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "earn, refused": (EARN, {"input": purchase("bad", storeCode="nowhere")}, 7),
     "burn": (BURN, {"input": BURN_INPUT}, 13),
     "burnMany of 2": (BURN_MANY, {"inputs": [{**BURN_INPUT, "idempotencyKey": k, "reference": k} for k in "cd"]}, 13),
-    "reverse": (REVERSE, {"input": RETURN_INPUT}, 17),
-    "reverseMany of 2": (REVERSE_MANY, {"inputs": [{**RETURN_INPUT, "idempotencyKey": k} for k in "st"]}, 17),
-    "authorizeBurn": (AUTHORIZE, {"input": {**BURN_INPUT, "idempotencyKey": "h", "reference": "h"}}, 14),
-    "captureBurn": (CAPTURE, {"input": {"idempotencyKey": "p", "originalKey": "h", "points": 4, **AT}}, 17),
-    "captureBurn, refused": (CAPTURE, {"input": {"idempotencyKey": "z", "originalKey": "h", **AT}}, 10),
+    "reverse": (REVERSE, {"input": RETURN_INPUT}, 18),
+    "reverseMany of 2": (REVERSE_MANY, {"inputs": [{**RETURN_INPUT, "idempotencyKey": k} for k in "st"]}, 18),
+    "authorizeBurn": (AUTHORIZE, {"input": {**BURN_INPUT, "idempotencyKey": "h", "reference": "h"}}, 15),
+    "captureBurn": (CAPTURE, {"input": {"idempotencyKey": "p", "originalKey": "h", "points": 4, **AT}}, 18),
+    "captureBurn, refused": (CAPTURE, {"input": {"idempotencyKey": "z", "originalKey": "h", **AT}}, 11),
     "burn again, without holds": (BURN, {"input": {**BURN_INPUT, "idempotencyKey": "y", "reference": "y"}}, 13),
     "enrollMember": (ENROLL, {"input": {"idempotencyKey": "e", "card": "card-2"}}, 9),
     "quoteEarn": (QUOTE, {"input": purchase("q")}, 7),
@@ -60,9 +60,9 @@ PENDING_COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "earn": (EARN, {"input": purchase("k")}, 13),
     "earnMany of 100": (EARN_MANY, {"inputs": [purchase(f"n{n}") for n in range(100)]}, 13),
     # One to read the purchase's pending awards, one to write them; no lot of a pending award, and no lot use.
-    "reverse": (REVERSE, {"input": RETURN_INPUT}, 17),
+    "reverse": (REVERSE, {"input": RETURN_INPUT}, 18),
     # One more at step 0, to know the windows that reserved the money; no window, lot or position changes.
-    "confirmPayment": (PAID, {"input": {"idempotencyKey": "p", "originalKey": "first", **AT}}, 16),
+    "confirmPayment": (PAID, {"input": {"idempotencyKey": "p", "originalKey": "first", **AT}}, 17),
     "burn": (BURN, {"input": {**BURN_INPUT, "idempotencyKey": "c"}}, 14),
 }
 

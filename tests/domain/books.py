@@ -60,7 +60,7 @@ NONE_OF_THESE = {
         SELECT l.id, l.granted, l.remaining, l.reserved FROM lot AS l LEFT JOIN lot_use AS u ON u.lot_id = l.id
          GROUP BY l.account_id, l.id
         HAVING l.granted - l.remaining - l.reserved
-            <> coalesce(sum(CASE WHEN u.kind = 'BURN_REVERSAL' THEN -u.points ELSE u.points END)
+            <> coalesce(sum(CASE WHEN u.kind IN ('BURN_REVERSAL', 'TRANSFER_IN') THEN -u.points ELSE u.points END)
                         FILTER (WHERE u.kind NOT IN ('HOLD', 'RELEASE')), 0)
             OR l.reserved
             <> coalesce(sum(CASE WHEN u.kind = 'HOLD' THEN u.points ELSE -u.points END)
@@ -78,13 +78,15 @@ NONE_OF_THESE = {
            AND abs(t.points)
             <> CASE WHEN t.kind IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'TRANSFER_IN')
                       OR (t.kind = 'ADJUST' AND t.points > 0)
-                    THEN coalesce(l.granted, 0) ELSE coalesce(u.points, 0) END
+                    THEN coalesce(l.granted, 0) + CASE t.kind WHEN 'TRANSFER_IN' THEN coalesce(u.points, 0) ELSE 0 END
+                    ELSE coalesce(u.points, 0) END
     """,
     "a movement whose pool value is not that of its lots": """
         SELECT t.id, t.kind, t.pool_value_micro FROM transaction AS t JOIN lot_use AS u ON u.transaction_id = t.id
          GROUP BY t.account_id, t.id
         HAVING abs(t.pool_value_micro)
-            <> CASE WHEN t.kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT') THEN 0 ELSE sum(u.points * u.price_micro) END
+            <> CASE WHEN t.kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT', 'TRANSFER_IN') THEN 0
+                    ELSE sum(u.points * u.price_micro) END
     """,
     "a pool that is not its open lots at their prices": """
         SELECT * FROM (SELECT coalesce(sum(pool_value_micro), 0) AS booked FROM transaction) AS t,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.batch import Batch, BatchClock, Budget, Member, TransactionRow, budget_window
+from domain.batch import Batch, Budget, LastUse, Member, TransactionRow, budget_window
+from domain.batch_clock import BatchClock
 from domain.commands import Amount, ConfirmPayment, Earn, MemberRef, MovementKind, OriginalRef, Posted, Reverse, Sweep
 from domain.database import Database
 from domain.deciding import decide
@@ -106,7 +107,7 @@ def books(made: Configuration) -> Books:
     batch = Batch(BatchClock(made, BOUGHT, 0, is_history=False), count(100), b"")
     batch.members = {MEMBER: Member(MEMBER, ACCOUNT, "ACTIVE")}
     batch.accounts = {ACCOUNT: Account(ACCOUNT, 0, 0, 0, None, all_lots_loaded=True)}
-    batch.last_members = {ACCOUNT: MEMBER}
+    batch.last_uses = {ACCOUNT: LastUse(MEMBER, batch.members[MEMBER], is_left=False)}
     [plan] = made.budget_plans[SHOP]
     for number, month in enumerate((BOUGHT, BOUGHT + timedelta(days=31), BOUGHT + timedelta(days=61))):
         booking = BatchClock(made, month, 0, is_history=False).booking(month)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
+from domain.accounts import PoolRole
 from domain.commands import (
     Amount,
     Authorize,
@@ -18,10 +19,14 @@ from domain.commands import (
     Capture,
     Command,
     CommandKind,
+    CreatePool,
     Earn,
     Enroll,
     Enrolled,
+    JoinPool,
+    LeavePool,
     MemberRef,
+    Merge,
     OriginalRef,
     Outcome,
     Posted,
@@ -29,6 +34,7 @@ from domain.commands import (
     Reverse,
     StoreRef,
     Transfer,
+    Unmerge,
     Void,
 )
 from domain.database import Database
@@ -216,6 +222,49 @@ class Till:
         giver, receiver = (MemberRef(identifier=("card", card)) for card in (source, target))
         by = OPERATOR_ID if partner is None else self.id_of(partner)
         return Transfer(by, key, giver, receiver, points, at or self.clock.now, reason)
+
+    def merge(
+        self,
+        key: str,
+        keep: str | MemberRef = "card-1",
+        duplicate: str | MemberRef = "card-2",
+        *,
+        reason: str | None = None,
+    ) -> Merge:
+        """A merge of the members with these cards."""
+        kept, other = (
+            MemberRef(identifier=("card", member)) if isinstance(member, str) else member
+            for member in (keep, duplicate)
+        )
+        return Merge(OPERATOR_ID, key, kept, other, reason)
+
+    def unmerge(self, key: str, merge: str, *, reason: str | None = None) -> Unmerge:
+        """The undoing of the merge with that key."""
+        return Unmerge(OPERATOR_ID, key, OriginalRef(key=merge), reason)
+
+    def founding(self, key: str, card: str = "card-1", *, partner: str | None = None) -> CreatePool:
+        """A pool founded by the member with that card."""
+        by = OPERATOR_ID if partner is None else self.id_of(partner)
+        return CreatePool(by, key, MemberRef(identifier=("card", card)))
+
+    def joining(
+        self,
+        key: str,
+        pool_id: int,
+        card: str = "card-2",
+        *,
+        role: PoolRole = PoolRole.MEMBER,
+        burn_limit: int | None = None,
+        partner: str | None = None,
+    ) -> JoinPool:
+        """The member with that card joins, or changes its place."""
+        by = OPERATOR_ID if partner is None else self.id_of(partner)
+        return JoinPool(by, key, pool_id, MemberRef(identifier=("card", card)), role, burn_limit)
+
+    def leaving(self, key: str, card: str = "card-2", *, partner: str | None = None) -> LeavePool:
+        """The member with that card leaves its pool."""
+        by = OPERATOR_ID if partner is None else self.id_of(partner)
+        return LeavePool(by, key, MemberRef(identifier=("card", card)))
 
     def money(self, amount: str, currency: str | None = None) -> Amount:
         """An amount of the programme's currency."""

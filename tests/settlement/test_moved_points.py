@@ -58,3 +58,43 @@ async def test_verify_finds_a_broken_transfer(database: Database, tamper: Tamper
     failed = [check for check in report.checks if not check.holds]
     assert {check.number for check in failed} == numbers, failed
     assert any(place in check.detail for check in failed), failed
+
+
+UNDONE = {
+    "a lot that was not filled again": (
+        "UPDATE lot SET remaining = 0 WHERE parent_id IS NULL",
+        {2, 3, 4, 5, 7},
+        "granted 100, used 0, remaining 0",
+    ),
+    "a use that fills more than came back": (
+        "UPDATE lot_use SET points = 101 WHERE kind = 'TRANSFER_IN'",
+        {2, 7, 13},
+        "moves 100 points of issuer 1, funder 1, price 10000, but 101 arrive",
+    ),
+    "a use that fills another issuer's lot": (
+        "UPDATE lot_use SET issuer_id = 2 WHERE kind = 'TRANSFER_IN'",
+        {2, 7},
+        "copies issuer 2, funder 1, price 10000 of lot",
+    ),
+    "a merge of other points": (
+        "UPDATE command SET points = 99 WHERE kind = 'MERGE'",
+        {13},
+        "(MERGE): points 99",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", UNDONE)
+async def test_verify_finds_a_broken_merge(database: Database, tamper: Tamper, damage: str) -> None:
+    async with till_on(database, coalition(partner("grocer"), partner("fuel"))) as till:
+        await till.enrolled("card-1", "card-2")
+        await till.accept(till.purchase("k", "100.00", card="card-2"))
+        await till.accept(till.merge("m"))
+        await till.accept(till.unmerge("u", "m"))
+        assert (await verify(database, till.clock)).holds
+        statement, numbers, place = UNDONE[damage]
+        await tamper(statement)
+        report = await verify(database, till.clock)
+    failed = [check for check in report.checks if not check.holds]
+    assert {check.number for check in failed} == numbers, failed
+    assert any(place in check.detail for check in failed), failed
