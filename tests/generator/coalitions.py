@@ -33,8 +33,7 @@ def random_coalition(random: Random) -> dict[str, Any]:
             "timezone": zone,
             "point_value": "0.01",
             "period": period,
-            "expiry": random.choice(("months", "rolling")),
-            "expiry_months": random.choice((1, 2, 3, 24)),
+            **_expiry(random),
             "grace_days": random.choice((0, 10, 30)),
             "max_backdate_days": 60,
             "claw_back": random.choice(("own_lot_then_issuer", "all_lots")),
@@ -42,6 +41,13 @@ def random_coalition(random: Random) -> dict[str, Any]:
         "partner": partners,
         "campaign": [_campaign(random, number, codes, digits) for number in range(random.randint(0, 3))],
     }
+
+
+def _expiry(random: Random) -> dict[str, Any]:
+    policy = random.choice(("months", "rolling", "year_end"))
+    if policy == "year_end":
+        return {"expiry": policy, "expiry_years": random.choice((0, 1))}
+    return {"expiry": policy, "expiry_months": random.choice((1, 2, 3, 24))}
 
 
 def toml_text(coalition: dict[str, Any]) -> str:
