@@ -1,12 +1,14 @@
 """Commands about what needs four eyes, and about disputes; what they do stands in ``api.proposing``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from api.terminal import JsonFlag, print_json, run
-from domain.proposals import ProposalReason, ProposalState
-from settlement.disputed import DisputeState
+
+ProposalState = Literal["PROPOSED", "APPROVED", "REJECTED", "WITHDRAWN"]
+DisputeState = Literal["OPEN", "ACCEPTED", "REJECTED", "WITHDRAWN"]
+Reason = Literal["CORRECTION", "AGREEMENT", "GOODWILL", "FRAUD", "UNCOLLECTABLE", "DISPUTE", "OTHER"]
 
 propose_app = typer.Typer(help="Propose what another client of the operator approves.", no_args_is_help=True)
 
@@ -45,7 +47,7 @@ def adjustment(
     amount: Annotated[str, typer.Option(help="Signed from the partner's side: negative debits it.")],
     note: Annotated[str, typer.Option(help="Why; the partner reads it.")],
     key: Annotated[str, typer.Option(help="Idempotency key.")],
-    reason: Annotated[ProposalReason, typer.Option(help="Why, as far as it can be counted.")] = ProposalReason.OTHER,
+    reason: Annotated[Reason, typer.Option(help="Why, as far as it can be counted.")] = "OTHER",
     corrects: Annotated[
         str | None, typer.Option(help="The closed line that it corrects, such as 2017-03:ISSUE.", metavar="LABEL:LINE")
     ] = None,

@@ -25,13 +25,14 @@ PAGE_SIZE = 1000
 LATEST = 2**63 - 1
 
 
-async def describe_proposals(runtime: Runtime, state: ProposalState | None) -> list[dict[str, Any]]:
+async def describe_proposals(runtime: Runtime, state: str | None) -> list[dict[str, Any]]:
     """Every proposal in that state, latest first."""
     configuration = await runtime.programme_configuration()
+    wanted = None if state is None else ProposalState(state)
     rows: list[dict[str, Any]] = []
     before = LATEST
     async with runtime.database.reading(OPERATOR_ID) as connection:
-        while page := await proposals_page(connection, before, PAGE_SIZE, state=state):
+        while page := await proposals_page(connection, before, PAGE_SIZE, state=wanted):
             before = page[-1].id
             rows += [_proposal_row(configuration, one) for one in page]
     return rows
@@ -62,14 +63,15 @@ def _proposal_row(configuration: Configuration, one: Proposal) -> dict[str, Any]
     }
 
 
-async def describe_disputes(runtime: Runtime, state: DisputeState | None) -> list[dict[str, Any]]:
+async def describe_disputes(runtime: Runtime, state: str | None) -> list[dict[str, Any]]:
     """Every dispute in that state, latest first."""
     configuration = await runtime.programme_configuration()
     programme = configuration.programme
+    conditions = DisputeConditions(state=None if state is None else DisputeState(state))
     rows: list[dict[str, Any]] = []
     before = LATEST
     async with runtime.database.reading(OPERATOR_ID) as connection:
-        while page := await disputes_page(connection, before, PAGE_SIZE, DisputeConditions(state=state)):
+        while page := await disputes_page(connection, before, PAGE_SIZE, conditions):
             before = page[-1].id
             rows += [
                 {
@@ -104,7 +106,7 @@ async def propose_and_describe(
     amount: str,
     note: str,
     key: str,
-    reason: ProposalReason,
+    reason: str,
     corrects: str | None,
 ) -> dict[str, Any]:
     """Proposes an adjustment of money as the operator; ``corrects`` is a closed line as LABEL:LINE. Raises Refused."""
@@ -120,7 +122,7 @@ async def propose_and_describe(
         raise ConfigurationError(f'the amount "{amount}" must be a number, such as -12.50') from error
     except ValueError as error:
         raise ConfigurationError(f'no statement has a line "{line}": give a kind such as ISSUE') from error
-    ask = AdjustmentAsk(partner.id, money, reason, note, label or None, kind)
+    ask = AdjustmentAsk(partner.id, money, ProposalReason(reason), note, label or None, kind)
     step = await propose_adjustment(runtime.database, runtime.clock, CLIENT, key, ask)
     return {**_proposal_row(configuration, step.proposal), "replayed": step.replayed}
 

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from api.proposing import describe_disputes, describe_proposals, propose_and_describe
+from api.runtime import Runtime
 from domain.database import Database
+from domain.errors import ConfigurationError, Refused
 from tests.api.graphql_shop import Caller, Shop, open_shop
 from tests.domain.books import contents
 
@@ -212,3 +215,37 @@ async def test_proposals_are_listed_for_the_operator_alone(shop: Shop) -> None:
     for partner in ("fuel", "grocer"):
         [error] = await (await shop.caller(partner)).errors(LIST)
         assert error["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_the_command_line_proposes_and_lists_and_approves_nothing(shop: Shop) -> None:
+    services = shop.services
+    runtime = Runtime(services.database, services.configuration, services.clock)
+    asked: dict[str, Any] = {
+        "amount": "-7.50",
+        "note": "a lost terminal",
+        "key": "k-1",
+        "reason": "AGREEMENT",
+        "corrects": None,
+    }
+    made = await propose_and_describe(runtime, "fuel", **asked)
+    assert (made["kind"], made["partner"], made["amount"], made["state"], made["proposedBy"], made["replayed"]) == (
+        "ADJUSTMENT",
+        "fuel",
+        "-7.500000",
+        "PROPOSED",
+        "command-line",
+        False,
+    )
+    assert (await propose_and_describe(runtime, "fuel", **asked))["replayed"]
+    assert [row["proposal"] for row in await describe_proposals(runtime, "PROPOSED")] == [made["proposal"]]
+    assert await describe_proposals(runtime, "APPROVED") == []
+    assert await describe_disputes(runtime, None) == []
+    for changes, said in (
+        ({"amount": "much"}, "must be a number"),
+        ({"corrects": "2017-03:NOTHING"}, "no statement has a line"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            await propose_and_describe(runtime, "fuel", **{**asked, **changes})
+    with pytest.raises(Refused) as refused:
+        await propose_and_describe(runtime, "fuel", **{**asked, "key": "k-2", "corrects": "2017-03"})
+    assert (refused.value.code, refused.value.field) == ("INPUT_INVALID", "lineKind")
