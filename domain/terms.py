@@ -5,7 +5,7 @@ local days of the programme's time zone; a range includes ``starts`` and exclude
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
@@ -208,7 +208,19 @@ class Campaign:
     budget: BudgetPlan | None
 
 
-Version = TypeVar("Version", Terms, BudgetPlan, EarnRule)
+@dataclass(frozen=True, slots=True)
+class TaxRate:
+    """Tax added to one kind of a partner's statement lines, which ``code`` names."""
+
+    id: int
+    partner_id: int
+    code: str
+    starts: date
+    ends: date | None
+    rate_ppm: int
+
+
+Version = TypeVar("Version", Terms, BudgetPlan, EarnRule, TaxRate)
 
 
 def in_force(versions: Sequence[Version], day: date) -> Version | None:
@@ -233,6 +245,7 @@ class Configuration:
     budget_plans: dict[int, tuple[BudgetPlan, ...]]
     earn_rules: dict[int, tuple[EarnRule, ...]]
     campaigns: tuple[Campaign, ...] = ()
+    tax_rates: dict[int, tuple[TaxRate, ...]] = field(default_factory=dict)
 
     @cached_property
     def partners_by_code(self) -> dict[str, Partner]:
@@ -352,6 +365,12 @@ CAMPAIGN_PLAN_SQL = text(
 )
 
 
+TAX_RATE_SQL = text(
+    "SELECT id, partner_id, code, lower(valid), upper(valid), rate_ppm FROM tax_rate"
+    " ORDER BY partner_id, lower(valid), id"
+)
+
+
 async def load_configuration(connection: Connection) -> Configuration | None:
     """The configuration as one transaction sees it; None before the first ``coalition apply``.
 
@@ -375,6 +394,7 @@ async def load_configuration(connection: Connection) -> Configuration | None:
         _by_partner(plans),
         _by_partner(rules),
         tuple(campaigns),
+        _by_partner([TaxRate(*row) for row in (await connection.execute(TAX_RATE_SQL)).all()]),
     )
 
 

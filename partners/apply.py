@@ -12,10 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.database import CONFIGURATION_LOCK_CLASS, LOCK_TIMEOUT, Database, sqlstate
 from domain.errors import ConfigurationError, LedgerFault
 from domain.periods import Clock
-from domain.terms import BudgetPlan, EarnRule, Terms, load_configuration
+from domain.terms import BudgetPlan, EarnRule, TaxRate, Terms, load_configuration
 from domain.values import OPERATOR_ID
 from partners.campaigns import write_campaign
-from partners.coalition_file import BudgetSection, CoalitionFile, EarnRuleSection, ProgrammeSection, TermsSection
+from partners.coalition_file import (
+    BudgetSection,
+    CoalitionFile,
+    EarnRuleSection,
+    ProgrammeSection,
+    TaxSection,
+    TermsSection,
+)
 from partners.plan import Change, Plan, plan
 from partners.used import refusals_of_use
 from partners.windows import decide_windows, load_windows, lock_windows, update_windows
@@ -111,7 +118,20 @@ UPDATE_RULE_SQL = text(
 DELETE_RULE_SQL = text("DELETE FROM earn_rule WHERE id = :id")
 
 
-VersionChange = Change[Terms, TermsSection] | Change[BudgetPlan, BudgetSection] | Change[EarnRule, EarnRuleSection]
+INSERT_TAX_SQL = text(
+    "INSERT INTO tax_rate (partner_id, code, valid, rate_ppm)"
+    " VALUES (:partner_id, :code, daterange(:starts, :ends), :rate_ppm)"
+)
+UPDATE_TAX_SQL = text("UPDATE tax_rate SET valid = daterange(:starts, :ends), rate_ppm = :rate_ppm WHERE id = :id")
+DELETE_TAX_SQL = text("DELETE FROM tax_rate WHERE id = :id")
+
+
+VersionChange = (
+    Change[Terms, TermsSection]
+    | Change[BudgetPlan, BudgetSection]
+    | Change[EarnRule, EarnRuleSection]
+    | Change[TaxRate, TaxSection]
+)
 
 
 @dataclass(frozen=True)
@@ -192,6 +212,8 @@ async def _write(connection: AsyncConnection, made: Plan, now: datetime) -> None
     await _write_versions(connection, made.budgets, ids, budget_sql)
     rule_sql = (INSERT_RULE_SQL, UPDATE_RULE_SQL, DELETE_RULE_SQL)
     await _write_versions(connection, made.earn_rules, ids, rule_sql)
+    # Nothing stands on a rate but statements not closed yet: closed ones keep theirs (statement_tax).
+    await _write_versions(connection, made.taxes, ids, (INSERT_TAX_SQL, UPDATE_TAX_SQL, DELETE_TAX_SQL))
     for campaign in made.campaigns:
         await write_campaign(connection, campaign, ids, now)
 

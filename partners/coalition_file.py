@@ -23,6 +23,7 @@ from domain.awards import OnLimit
 from domain.errors import ConfigurationError
 from domain.lots import ClawBack
 from domain.periods import Calendar, ExpiryPolicy, PeriodKind
+from domain.positions import LineKind
 from domain.terms import PAID_FIRST
 from domain.values import MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.campaigns import CampaignSection, parse_campaigns
@@ -45,6 +46,9 @@ NO_REGION = "ZZ"
 CURRENCY_DIGITS_MAX = 4
 PENDING_DAYS_MAX = 3660
 DAYS_MAX = 366
+TAXED_KINDS = tuple(
+    kind for kind in LineKind if kind not in (LineKind.TAX, LineKind.CARRIED_FORWARD, LineKind.POOL, LineKind.SUBSIDY)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,16 @@ class EarnRuleSection:
 
 
 @dataclass(frozen=True, slots=True)
+class TaxSection:
+    """[[partner.tax]], as ``domain.terms.TaxRate``; ``code`` is the kind of line."""
+
+    code: str
+    starts: date
+    ends: date | None
+    rate_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartnerSection:
     """[[partner]] with all that belongs to it; versions ascend by start (earn rules: per code)."""
 
@@ -138,6 +152,7 @@ class PartnerSection:
     terms: tuple[TermsSection, ...]
     budgets: tuple[BudgetSection, ...]
     earn_rules: tuple[EarnRuleSection, ...]
+    taxes: tuple[TaxSection, ...] = ()
     risk: str = "NORMAL"
 
 
@@ -271,7 +286,7 @@ def _partner(
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
         "code", "name", "category", "state", "reference_unique", "risk", "hold_minutes", "stores", "terms", "budget",
-        "earn_rule",
+        "earn_rule", "tax",
     )  # fmt: skip
     section = Section(table, where, known, problems)
     if code == OPERATOR_CODE:
@@ -288,6 +303,7 @@ def _partner(
         terms=_all_terms(section, digits),
         budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
         earn_rules=_earn_rules(section),
+        taxes=_taxes(section),
     )
     return partner if section.sound else None
 
@@ -402,7 +418,21 @@ def _earn_rules(partner: Section) -> tuple[EarnRuleSection, ...]:
     return tuple(rule for of_code in versions.values() for rule in _in_order(of_code))
 
 
-Version = TypeVar("Version", TermsSection, BudgetSection, EarnRuleSection)
+def _taxes(partner: Section) -> tuple[TaxSection, ...]:
+    known = ("kind", "from", "to", "rate")
+    versions: dict[str, list[tuple[Section, TaxSection]]] = {}
+    for section in _version_sections(partner, "tax", "tax", known):
+        tax = TaxSection(
+            code=section.choice("kind", TAXED_KINDS),
+            starts=section.day("from"),
+            ends=_day_after(section, "to"),
+            rate_ppm=section.micro("rate", MICRO_PER_UNIT),
+        )
+        versions.setdefault(tax.code, []).append((section, tax))
+    return tuple(tax for of_kind in versions.values() for tax in _in_order(of_kind))
+
+
+Version = TypeVar("Version", TermsSection, BudgetSection, EarnRuleSection, TaxSection)
 
 
 def _in_order(versions: Sequence[tuple[Section, Version]]) -> tuple[Version, ...]:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from domain.terms import BudgetPlan, Configuration, EarnRule, Partner, Programme, Store, Terms
+from domain.terms import BudgetPlan, Configuration, EarnRule, Partner, Programme, Store, TaxRate, Terms
 from domain.values import MICRO_DIGITS
 from partners.advice import warnings_of
 from partners.campaigns import CampaignSection, StoredCampaign, stored_campaigns
@@ -22,11 +22,12 @@ from partners.coalition_file import (
     PartnerSection,
     ProgrammeSection,
     StoreSection,
+    TaxSection,
     TermsSection,
 )
 from partners.toml_section import plain
 
-Stored = TypeVar("Stored", bound=Programme | Partner | Store | Terms | BudgetPlan | EarnRule | StoredCampaign)
+Stored = TypeVar("Stored", bound=Programme | Partner | Store | Terms | BudgetPlan | EarnRule | TaxRate | StoredCampaign)
 Wanted = TypeVar(
     "Wanted",
     bound=ProgrammeSection
@@ -35,10 +36,11 @@ Wanted = TypeVar(
     | TermsSection
     | BudgetSection
     | EarnRuleSection
+    | TaxSection
     | CampaignSection,
 )
 
-NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules"})
+NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules", "taxes"})
 """Fields that name a thing, or hold things with changes of their own."""
 
 COALITION = ""
@@ -119,6 +121,7 @@ class Plan:
     terms: tuple[Change[Terms, TermsSection], ...]
     budgets: tuple[Change[BudgetPlan, BudgetSection], ...]
     earn_rules: tuple[Change[EarnRule, EarnRuleSection], ...]
+    taxes: tuple[Change[TaxRate, TaxSection], ...]
     campaigns: tuple[Change[StoredCampaign, CampaignSection], ...]
     unchanged: int
     warnings: list[str]
@@ -127,7 +130,16 @@ class Plan:
     def all_changes(self) -> tuple[Change[Any, Any], ...]:
         """Every change: programme, partners, stores, terms, budgets, earn rules."""
         first = () if self.programme is None else (self.programme,)
-        return (*first, *self.partners, *self.stores, *self.terms, *self.budgets, *self.earn_rules, *self.campaigns)
+        return (
+            *first,
+            *self.partners,
+            *self.stores,
+            *self.terms,
+            *self.budgets,
+            *self.earn_rules,
+            *self.taxes,
+            *self.campaigns,
+        )
 
     @property
     def changes(self) -> bool:
@@ -154,6 +166,7 @@ def plan(current: Configuration | None, file: CoalitionFile) -> Plan:
     terms: list[Change[Terms, TermsSection]] = []
     budgets: list[Change[BudgetPlan, BudgetSection]] = []
     rules: list[Change[EarnRule, EarnRuleSection]] = []
+    taxes: list[Change[TaxRate, TaxSection]] = []
     by_start = attrgetter("starts")
     for one in file.partners:
         held = _held(current, known.get(one.code))
@@ -161,8 +174,9 @@ def plan(current: Configuration | None, file: CoalitionFile) -> Plan:
         terms += _listed("terms", one.code, held.terms, one.terms, by_start)
         budgets += _listed("budget", one.code, held.budgets, one.budgets, by_start)
         rules += _listed("earn rule", one.code, held.earn_rules, one.earn_rules, attrgetter("code", "starts"))
+        taxes += _listed("tax", one.code, held.taxes, one.taxes, attrgetter("code", "starts"))
     campaigns = _listed("campaign", COALITION, stored_campaigns(current), file.campaigns, attrgetter("code"))
-    everything: list[Change[Any, Any]] = [programme, *partners, *stores, *terms, *budgets, *rules, *campaigns]
+    everything: list[Change[Any, Any]] = [programme, *partners, *stores, *terms, *budgets, *rules, *taxes, *campaigns]
     return Plan(
         programme if programme.differs else None,
         _differing(partners),
@@ -171,6 +185,7 @@ def plan(current: Configuration | None, file: CoalitionFile) -> Plan:
         _differing(terms),
         _differing(budgets),
         _differing(rules),
+        _differing(taxes),
         _differing(campaigns),
         sum(not change.differs for change in everything),
         warnings_of(current, file),
@@ -184,6 +199,7 @@ class _Held(NamedTuple):
     terms: Sequence[Terms] = ()
     budgets: Sequence[BudgetPlan] = ()
     earn_rules: Sequence[EarnRule] = ()
+    taxes: Sequence[TaxRate] = ()
 
 
 def _held(current: Configuration | None, partner: Partner | None) -> _Held:
@@ -194,6 +210,7 @@ def _held(current: Configuration | None, partner: Partner | None) -> _Held:
         current.terms.get(partner.id, ()),
         current.budget_plans.get(partner.id, ()),
         current.earn_rules.get(partner.id, ()),
+        current.tax_rates.get(partner.id, ()),
     )
 
 

@@ -34,9 +34,9 @@ from domain.members import is_clean_text
 from domain.periods import Clock, PeriodSpan, local_date
 from domain.positions import Contribution, LineKind
 from domain.terms import PROGRAMME_SQL, Configuration, Programme, in_force, load_configuration
-from domain.values import OPERATOR_ID
+from domain.values import OPERATOR_ID, micro_per_minor
 from domain.writing import add_positions
-from settlement.carrying import carried_into
+from settlement.carrying import load_billing
 from settlement.clearing import clearing_dates
 from settlement.documents import PeriodFacts, Statement, close_digest, position_facts, totals_facts
 from settlement.invariants import Check, Scope, check_ledger
@@ -45,7 +45,7 @@ from settlement.payments import check_payments
 from settlement.reading import SettlementPeriod, period_by_id
 from settlement.scan import LedgerScan, scan_ledger
 from settlement.stored import check_stored, load_stored, partner_codes, statements_of
-from settlement.writing import close_row, write_entries, write_statements
+from settlement.writing import PartnerEntry, close_row, write_entries, write_statements
 
 _log = logging.getLogger(__name__)
 
@@ -252,11 +252,11 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
         before = (await connection.execute(CLOSED_BEFORE_SQL)).all()
         left = {row.id: (int(row.pool_micro), int(row.points)) for row in before}
         scan = await scan_ledger(connection, period.id)
-        scope = Scope(period.id, (period.id,), period.currency_digits, left)
+        programme = Programme(*(await connection.execute(PROGRAMME_SQL)).one())
+        billing = await load_billing(connection, programme, period.id)
+        scope = Scope(period.id, (period.id,), period.currency_digits, left, {period.id: billing})
         checks = await check_ledger(connection, scan, scope)
         codes = await partner_codes(connection)
-        programme = Programme(*(await connection.execute(PROGRAMME_SQL)).one())
-        billing = Billing(await carried_into(connection, period.id), programme.minimum_settlement_minor)
     _require(period, checks)
     statements = statements_of(period, scan.positions.get(period.id, {}), scan, codes, billing)
     sums = scan.sums(period.id)
@@ -305,6 +305,7 @@ async def _finish(database: Database, clock: Clock, audited: Audited) -> None:
                 if line.residue_micro
             ],
         )
+        await write_entries(connection, period.id, clock(), _tax_entries(audited))
         stored = await load_stored(connection, [period.id])
         checks = [
             *audited.checks,
@@ -324,12 +325,22 @@ async def _finish(database: Database, clock: Clock, audited: Audited) -> None:
                 "pool_micro": str(audited.pool_micro),
                 "pool_change_micro": str(audited.totals.pool_change_micro),
                 "margin_micro": str(audited.totals.margin_micro),
+                "tax_micro": str(audited.totals.tax_micro),
                 "operator_net_minor": str(audited.totals.operator_net_minor),
                 "certificate": json.dumps(certificate),
                 "sha256": digest,
                 "previous": audited.previous,
             },
         )
+
+
+def _tax_entries(audited: Audited) -> list[PartnerEntry]:
+    per_minor = micro_per_minor(audited.period.currency_digits)
+    return [
+        (one.settled.partner_id, "TAX", tax.kind.value, tax.tax_minor * per_minor, None)
+        for one in audited.statements
+        for tax in one.settled.taxes
+    ]
 
 
 def _certificate(audited: Audited, checks: Sequence[Check]) -> tuple[dict[str, Any], bytes]:

@@ -110,11 +110,21 @@ def make_statement(
         },
     }
     if settled.carried_in_minor or settled.carried_on_minor:
-        # Only then: statements from before there was a minimum stay what they were, byte for byte.
+        # Only then, as with taxes: statements from before there was a minimum stay what they were, byte for byte.
         facts["carried_forward"] = {
             "brought_in": str(decimal_from_minor(settled.carried_in_minor, digits)),
             "carried_on": str(decimal_from_minor(settled.carried_on_minor, digits)),
         }
+    if settled.taxes:
+        facts["taxes"] = [
+            {
+                "kind": tax.kind.value,
+                "rate_ppm": tax.rate_ppm,
+                "taxable": str(decimal_from_minor(tax.taxable_minor, digits)),
+                "tax": str(decimal_from_minor(tax.tax_minor, digits)),
+            }
+            for tax in settled.taxes
+        ]
     return Statement(settled, partner_code, ordered, shortfall, canonical(facts))
 
 
@@ -143,6 +153,7 @@ def totals_facts(totals: OperatorTotals, pool_micro: int, outstanding_points: in
         "rounding": str(decimal_from_micro(totals.rounding_micro)),
         "subsidy": str(decimal_from_micro(totals.subsidy_micro)),
         "adjustments": str(decimal_from_micro(totals.adjustments_micro)),
+        "tax": str(decimal_from_micro(totals.tax_micro)),
         "outstanding_points": outstanding_points,
         "netting_efficiency_ppm": totals.netting_efficiency_ppm,
     }

@@ -7,7 +7,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from domain.commands import MovementKind
 from domain.positions import MONEY_LINES, OUTSIDE_POOL, Contribution, LineKind
 from domain.values import OPERATOR_ID, decimal_from_micro, micro_per_minor
 from settlement import places
-from settlement.lines import Positions, operator_totals, positions_of_movements, settle
+from settlement.lines import NOTHING_BESIDE, Billing, Positions, operator_totals, positions_of_movements, settle
 from settlement.places import PLACES_MAX, find
 from settlement.scan import BudgetRow, LedgerScan, MovementGroup
 
@@ -26,7 +26,7 @@ NAMES = {
     3: "Balances: available, held and pending = what lots, holds and pending awards have = sum of movements",
     4: "Opening + issued + restored - burned - reversed - expired = closing points",
     5: "Pool = sum over lots of (remaining + reserved) x lot price",
-    6: "Sum of nets + operator net = 0; operator net = pool change + margin",
+    6: "Sum of nets + operator net = 0; operator net = pool change + margin + tax",
     7: "Matrix: rows are what issuers' lots gave, columns what partners redeemed",
     8: "Statement = sum of its rounded lines; exact line = sum of its entries",
     9: "Each entry belongs to one period, and is as it was booked",
@@ -64,13 +64,15 @@ def check(number: int, problems: Iterable[str], fact: str) -> Check:
 class Scope:
     """What is being checked. ``period_id`` None: everything, with every join; else one period and its past.
 
-    ``left``: (pool_micro, points) that each closed period says it left, by its id.
+    ``left``: (pool_micro, points) that each closed period says it left, by its id; ``billings``: what statements take
+    beside the positions, by period.
     """
 
     period_id: int | None
     period_ids: tuple[int, ...]
     currency_digits: int
     left: dict[int, tuple[int, int]]
+    billings: Mapping[int, Billing] = field(default_factory=dict)
 
     @property
     def is_everything(self) -> bool:
@@ -249,13 +251,16 @@ def _operator_adds_up(scan: LedgerScan, scope: Scope) -> Check:
     problems = []
     fact = "no period"
     for period_id in scope.period_ids:
-        settled = settle(scan.positions.get(period_id, {}), scope.currency_digits)
+        billing = scope.billings.get(period_id, NOTHING_BESIDE)
+        settled = settle(scan.positions.get(period_id, {}), scope.currency_digits, billing)
         totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), settled)
         net_micro = totals.operator_net_minor * micro_per_minor(scope.currency_digits)
         net, change, margin = map(decimal_from_micro, (net_micro, totals.pool_change_micro, totals.margin_micro))
-        fact = f"operator net {net} = pool change {change} + margin {margin}"
-        if net_micro != totals.pool_change_micro + totals.margin_micro:
-            problems.append(f"period {period_id}: operator net {net} is not pool change {change} + margin {margin}")
+        tax = f" + tax {decimal_from_micro(totals.tax_micro)}" if totals.tax_micro else ""
+        parts = f"pool change {change} + margin {margin}{tax}"
+        fact = f"operator net {net} = {parts}"
+        if net_micro != totals.pool_change_micro + totals.margin_micro + totals.tax_micro:
+            problems.append(f"period {period_id}: operator net {net} is not {parts}")
     return check(6, problems, fact)
 
 

@@ -5,7 +5,7 @@ Exact money is in micro-units, billed money in minor units of the programme's cu
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.commands import MovementKind
@@ -40,6 +40,16 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class TaxPart:
+    """Tax on one billed line, signed as the line, in minor units; the TAX line is their sum."""
+
+    kind: LineKind
+    rate_ppm: int
+    taxable_minor: int
+    tax_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """One partner's period: its lines, their rounded sum, and what is due of it.
 
@@ -53,6 +63,12 @@ class Settled:
     due_minor: int
     carried_in_minor: int = 0
     carried_on_minor: int = 0
+    taxes: tuple[TaxPart, ...] = ()
+
+    @property
+    def tax_minor(self) -> int:
+        """What is taxed in all, signed from the partner's side; part of the net."""
+        return sum(tax.tax_minor for tax in self.taxes)
 
     @property
     def net_lines(self) -> tuple[Line, ...]:
@@ -65,14 +81,15 @@ class Billing:
     """What the statements of a period take beside its positions, in minor units.
 
     ``carried_in_minor``: by partner, what its last statement left; what is due in amounts below ``minimum_minor`` is
-    left to the next.
+    left to the next. ``tax_ppm``: by partner and kind of line, the rate that is added to what is billed.
     """
 
     carried_in_minor: Mapping[int, int]
     minimum_minor: int
+    tax_ppm: Mapping[tuple[int, LineKind], int]
 
 
-NOTHING_BESIDE = Billing({}, 0)
+NOTHING_BESIDE = Billing({}, 0, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,8 @@ class OperatorTotals:
     """The operator's side of a period: margin and its parts in micro-units, the net in minor units.
 
     ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost,
-    ``adjustments_micro`` the contra side of the partners' adjustments: what they were debited.
+    ``adjustments_micro`` the contra side of the partners' adjustments: what they were debited. ``tax_micro`` is what is
+    taken in tax, less what is paid: part of the net, not of the margin.
     """
 
     pool_change_micro: int
@@ -90,6 +108,7 @@ class OperatorTotals:
     rounding_micro: int
     subsidy_micro: int
     adjustments_micro: int
+    tax_micro: int
     operator_net_minor: int
     gross_lines_minor: int
     gross_nets_minor: int
@@ -136,18 +155,28 @@ def settle(positions: Positions, currency_digits: int, billing: Billing = NOTHIN
     settled = []
     for partner_id in sorted(lines):
         ordered = tuple(sorted(lines[partner_id], key=lambda line: LINE_ORDER[line.kind]))
+        taxes = tuple(
+            TaxPart(line.kind, rate_ppm, line.billed_minor, half_even(line.billed_minor * rate_ppm, PPM))
+            for line in ordered
+            if (rate_ppm := billing.tax_ppm.get((partner_id, line.kind))) is not None
+        )
+        if taxes:
+            ordered += (_beside(LineKind.TAX, len(taxes), sum(tax.tax_minor for tax in taxes), currency_digits),)
         net_minor = sum(line.billed_minor for line in ordered)
         carried_in_minor = billing.carried_in_minor.get(partner_id, 0)
         total_minor = net_minor + carried_in_minor
         carried_on_minor = total_minor if abs(total_minor) < billing.minimum_minor else 0
         forward_minor = carried_in_minor - carried_on_minor
         if forward_minor:
-            forward_micro = forward_minor * micro_per_minor(currency_digits)
-            ordered += (Line(LineKind.CARRIED_FORWARD, 1, None, forward_micro, 0, forward_minor, 0),)
-        settled.append(
-            Settled(partner_id, ordered, net_minor, total_minor - carried_on_minor, carried_in_minor, carried_on_minor)
-        )
+            ordered += (_beside(LineKind.CARRIED_FORWARD, 1, forward_minor, currency_digits),)
+        due_minor = total_minor - carried_on_minor
+        settled.append(Settled(partner_id, ordered, net_minor, due_minor, carried_in_minor, carried_on_minor, taxes))
     return settled
+
+
+def _beside(kind: LineKind, entries: int, amount_minor: int, currency_digits: int) -> Line:
+    """A line of whole minor units that no position stands behind: nothing of it is rounded."""
+    return Line(kind, entries, None, amount_minor * micro_per_minor(currency_digits), 0, amount_minor, 0)
 
 
 def _line(kind: LineKind, position: Contribution, currency_digits: int) -> Line:
@@ -198,14 +227,21 @@ def operator_totals(
         rounding_micro=sum(line.residue_micro for one in statements for line in one.lines),
         subsidy_micro=subsidy,
         adjustments_micro=-booked[LineKind.ADJUSTMENT],
+        tax_micro=tax_micro(statements),
         operator_net_minor=-sum(one.net_minor for one in statements),
         gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.net_lines),
         gross_nets_minor=sum(abs(one.net_minor) for one in statements),
     )
 
 
-def draft_margin_micro(positions: Positions, settled: Iterable[Settled], currency_digits: int) -> int:
-    """Margin of a period from positions alone: what its rounded nets leave after the pool (Net_O - pool change)."""
+def tax_micro(settled: Iterable[Settled]) -> int:
+    """What the operator takes in tax on these statements, less what it pays."""
+    return -sum(line.exact_micro for one in settled for line in one.lines if line.kind == LineKind.TAX)
+
+
+def draft_margin_micro(positions: Positions, settled: Sequence[Settled], currency_digits: int) -> int:
+    """Margin of a period from positions alone: what its rounded nets leave after pool and tax."""
     pool = positions.get((OPERATOR_ID, LineKind.POOL))
     net_minor = -sum(one.net_minor for one in settled)
-    return net_minor * micro_per_minor(currency_digits) - (0 if pool is None else pool.amount_micro)
+    net_micro = net_minor * micro_per_minor(currency_digits)
+    return net_micro - (0 if pool is None else pool.amount_micro) - tax_micro(settled)

@@ -20,10 +20,10 @@ from domain.periods import Clock
 from domain.positions import MONEY_LINES, LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
-from settlement.carrying import carried_into
+from settlement.carrying import load_billing
 from settlement.clearing import ClearingDates, clearing_dates
 from settlement.invariants import NAMES, Check
-from settlement.lines import Billing, Positions, Settled, draft_margin_micro, settle
+from settlement.lines import LINE_ORDER, Positions, Settled, TaxPart, draft_margin_micro, settle, tax_micro
 from settlement.scan import positions_by_period
 
 
@@ -60,6 +60,7 @@ class PeriodFigures:
     operator_net_minor: int
     pool_change_micro: int
     margin_micro: int
+    tax_micro: int
     is_draft: bool
 
 
@@ -150,7 +151,7 @@ PERIODS_SQL = text(
     f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id < :before ORDER BY id DESC LIMIT :limit"  # noqa: S608 (a constant)
 )
 FIGURES_SQL = text(
-    "SELECT id, operator_net_minor, pool_change_micro, margin_micro FROM period"
+    "SELECT id, operator_net_minor, pool_change_micro, margin_micro, tax_micro FROM period"
     " WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
 )
 STATEMENTS_SQL = text(
@@ -166,6 +167,14 @@ LINES_SQL = text(
       FROM statement_line AS l
       JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
         ON asked.period_id = l.period_id AND asked.partner_id = l.partner_id
+    """
+)
+TAXES_SQL = text(
+    """
+    SELECT t.period_id, t.partner_id, t.kind, t.rate_ppm, t.taxable_minor, t.tax_minor
+      FROM statement_tax AS t
+      JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
+        ON asked.period_id = t.period_id AND asked.partner_id = t.partner_id
     """
 )
 DRAFT_POSITIONS_SQL = text(
@@ -298,8 +307,8 @@ async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> dic
     drafts = {}
     for period_id, positions in found.items():
         # What a later draft will be left is not known before the earlier ones are closed.
-        carried = await carried_into(connection, period_id) if period_id == next_to_close else {}
-        settled = settle(positions, digits, Billing(carried, programme.minimum_settlement_minor))
+        is_next = period_id == next_to_close
+        settled = settle(positions, digits, await load_billing(connection, programme, period_id, is_next=is_next))
         drafts[period_id] = _Draft(positions, settled, digits)
     return drafts
 
@@ -308,9 +317,11 @@ async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[
     """The operator's figures of these periods. Coalition-wide, so the caller answers them to the operator only."""
     async with database.reading(OPERATOR_ID) as connection:
         stored = await connection.execute(FIGURES_SQL, {"period_ids": list(period_ids)})
-        figures = {row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), is_draft=False) for row in stored}
+        figures = {
+            row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), int(row[4]), is_draft=False) for row in stored
+        }
         drafts = await _drafts(connection, period_ids)
-    nothing = PeriodFigures(0, 0, 0, is_draft=True)
+    nothing = PeriodFigures(0, 0, 0, 0, is_draft=True)
     for period_id in period_ids:
         if period_id not in figures:
             figures[period_id] = _draft_figures(drafts[period_id]) if period_id in drafts else nothing
@@ -323,6 +334,7 @@ def _draft_figures(draft: _Draft) -> PeriodFigures:
         -sum(one.net_minor for one in draft.settled),
         0 if pool is None else pool.amount_micro,
         draft_margin_micro(draft.positions, draft.settled, draft.currency_digits),
+        tax_micro(draft.settled),
         is_draft=True,
     )
 
@@ -415,6 +427,22 @@ def _draft_lines(period_id: int, settled: Settled) -> list[StatementLine]:
         )
         for line in settled.lines
     ]
+
+
+async def taxes_of_statements(
+    database: Database, viewer_id: int, keys: Sequence[StatementKey]
+) -> dict[StatementKey, list[TaxPart]]:
+    """By statement, the parts of its tax in the order of their kinds."""
+    found: defaultdict[StatementKey, list[TaxPart]] = defaultdict(list)
+    async with database.reading(viewer_id) as connection:
+        rows = (await connection.execute(TAXES_SQL, _key_columns(keys))).all()
+        drafts = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
+    for period_id, partner_id, kind, rate_ppm, *amounts in rows:
+        found[(period_id, partner_id)].append(TaxPart(LineKind(kind), rate_ppm, *map(int, amounts)))
+    for period_id, draft in drafts.items():
+        for one in draft.settled:
+            found[(period_id, one.partner_id)] += one.taxes
+    return {key: sorted(found[key], key=lambda tax: LINE_ORDER[tax.kind]) for key in keys}
 
 
 async def budgets_of_statements(

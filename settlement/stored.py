@@ -11,7 +11,7 @@ from domain.positions import LineKind
 from domain.values import decimal_from_micro, decimal_from_minor, micro_per_minor
 from settlement.documents import PeriodFacts, Shortfall, Statement, make_statement
 from settlement.invariants import Check, check
-from settlement.lines import Billing, Positions, positions_of_movements, settle
+from settlement.lines import Billing, Positions, TaxPart, positions_of_movements, settle
 from settlement.scan import LedgerScan
 
 PARTNER_CODES_SQL = text("SELECT id, code FROM partner")
@@ -24,10 +24,14 @@ STATEMENT_LINES_SQL = text(
     "SELECT period_id, partner_id, kind, entries, points, exact_micro, prior_exact_micro, billed_minor"
     "  FROM statement_line WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id, kind"
 )
-ROUNDING_SQL = text(
-    "SELECT period_id, partner_id, line_kind, sum(amount_micro) FROM partner_entry"
-    " WHERE kind = 'ROUNDING' AND period_id = ANY(CAST(:period_ids AS integer[]))"
-    " GROUP BY period_id, partner_id, line_kind"
+CLOSING_ENTRIES_SQL = text(
+    "SELECT period_id, partner_id, kind, line_kind, sum(amount_micro) FROM partner_entry"
+    " WHERE kind IN ('ROUNDING', 'TAX') AND period_id = ANY(CAST(:period_ids AS integer[]))"
+    " GROUP BY period_id, partner_id, kind, line_kind"
+)
+TAXES_SQL = text(
+    "SELECT period_id, partner_id, kind, rate_ppm, taxable_minor, tax_minor"
+    "  FROM statement_tax WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id, kind"
 )
 
 
@@ -58,11 +62,13 @@ Key = tuple[int, int]
 
 
 class Stored(NamedTuple):
-    """What stands of closed periods; rounding is signed from the partner's side (billed minus exact)."""
+    """What stands of closed periods; rounding and tax are entries, signed from the partner's side."""
 
     statements: dict[Key, StoredStatement]
     lines: dict[Key, dict[LineKind, StoredLine]]
     rounding_micro: dict[Key, dict[LineKind, int]]
+    taxes: dict[Key, dict[LineKind, TaxPart]]
+    tax_micro: dict[Key, dict[LineKind, int]]
 
 
 async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) -> Stored:
@@ -86,10 +92,16 @@ async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) ->
     ):
         line = StoredLine(entries, None if points is None else int(points), *map(int, amounts))
         lines[(period_id, partner_id)][LineKind(kind)] = line
-    rounding: defaultdict[Key, dict[LineKind, int]] = defaultdict(dict)
-    for period_id, partner_id, kind, amount in await connection.execute(ROUNDING_SQL, parameters):
-        rounding[(period_id, partner_id)][LineKind(kind)] = int(amount)
-    return Stored(statements, lines, rounding)
+    booked: dict[str, defaultdict[Key, dict[LineKind, int]]] = {
+        "ROUNDING": defaultdict(dict),
+        "TAX": defaultdict(dict),
+    }
+    for period_id, partner_id, kind, line_kind, amount in await connection.execute(CLOSING_ENTRIES_SQL, parameters):
+        booked[kind][(period_id, partner_id)][LineKind(line_kind)] = int(amount)
+    taxes: defaultdict[Key, dict[LineKind, TaxPart]] = defaultdict(dict)
+    for period_id, partner_id, kind, rate_ppm, *amounts in await connection.execute(TAXES_SQL, parameters):
+        taxes[(period_id, partner_id)][LineKind(kind)] = TaxPart(LineKind(kind), rate_ppm, *map(int, amounts))
+    return Stored(statements, lines, booked["ROUNDING"], taxes, booked["TAX"])
 
 
 async def partner_codes(connection: AsyncConnection) -> dict[int, str]:
@@ -119,7 +131,13 @@ def billings_of(stored: Stored, minimums_minor: Mapping[int, int]) -> dict[int, 
     billings = {}
     left: dict[int, int] = {}
     for period_id, minimum_minor in minimums_minor.items():
-        billings[period_id] = Billing(dict(left), minimum_minor)
+        rates = {
+            (key[1], kind): tax.rate_ppm
+            for key, parts in stored.taxes.items()
+            if key[0] == period_id
+            for kind, tax in parts.items()
+        }
+        billings[period_id] = Billing(dict(left), minimum_minor, rates)
         left |= {key[1]: one.carried_on_minor for key, one in stored.statements.items() if key[0] == period_id}
     return billings
 
@@ -150,6 +168,7 @@ def check_stored(
                 continue
             lines = stored.lines.get(key, {})
             sums += _sum_problems(where, statement, lines, again, period.currency_digits)
+            sums += _tax_problems(where, stored, key, again, period.currency_digits)
             residues += _residue_problems(where, lines, stored.rounding_micro.get(key, {}), period.currency_digits)
             if statement.document != again.document:
                 bytes_.append(f"{where}: its bytes are not what its rows make")
@@ -185,6 +204,25 @@ def _sum_problems(
         for kind in sorted(lines.keys() | from_rows.keys())
         if lines.get(kind) != from_rows.get(kind)
     ]
+    return problems
+
+
+def _tax_problems(where: str, stored: Stored, key: Key, again: Statement, digits: int) -> list[str]:
+    kept, made = stored.taxes.get(key, {}), {tax.kind: tax for tax in again.settled.taxes}
+    booked = stored.tax_micro.get(key, {})
+    per_minor = micro_per_minor(digits)
+    problems = [
+        f"{where}, tax on {kind}: {kept.get(kind)} instead of {made.get(kind)}"
+        for kind in sorted(kept.keys() | made.keys())
+        if kept.get(kind) != made.get(kind)
+    ]
+    for kind in sorted(booked.keys() | made.keys()):
+        tax_micro = made[kind].tax_minor * per_minor if kind in made else 0
+        if kind not in booked or booked[kind] != tax_micro:
+            entered = decimal_from_micro(booked[kind]) if kind in booked else "nothing"
+            problems.append(
+                f"{where}, tax on {kind}: TAX has {entered}, the line makes {decimal_from_micro(tax_micro)}"
+            )
     return problems
 
 

@@ -40,7 +40,7 @@ NO_MONEY = str(decimal_from_micro(0))
 PERIODS_SQL = text(
     """
     SELECT id, label, opens_at, closes_at, state, pool_micro, pool_change_micro, margin_micro, operator_net_minor,
-           certificate, certificate_sha256, previous_sha256, minimum_minor
+           certificate, certificate_sha256, previous_sha256, minimum_minor, tax_micro
       FROM period ORDER BY id
     """
 )
@@ -56,25 +56,25 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         periods = (await connection.execute(PERIODS_SQL)).all()
         closed = [period for period in periods if period.state == "CLOSED"]
         scan = await scan_ledger(connection, None)
+        stored = await load_stored(connection, [period.id for period in closed])
+        billings = billings_of(stored, {period.id: int(period.minimum_minor) for period in closed})
         scope = Scope(
             None,
             tuple(period.id for period in periods),
             programme.currency_digits,
             {period.id: (int(period.pool_micro), _stated_points(period)) for period in closed},
+            billings,
         )
         checks = await check_ledger(connection, scan, scope)
-        stored = await load_stored(connection, [period.id for period in closed])
         codes = await partner_codes(connection)
         checks.append(await check_payments(connection, programme.currency_digits))
     facts = [
         PeriodFacts(p.id, p.label, p.opens_at, p.closes_at, programme.currency, programme.currency_digits)
         for p in closed
     ]
-    checks += check_stored(
-        scan, stored, facts, codes, billings_of(stored, {period.id: int(period.minimum_minor) for period in closed})
-    )
+    checks += check_stored(scan, stored, facts, codes, billings)
     extra = {
-        6: [place for period in closed for place in _figure_problems(period, scan, programme.currency_digits)],
+        6: [place for period in closed for place in _figure_problems(period, scan, scope)],
         9: _chain_problems(closed, scan, stored),
     }
     merged = sorted((_with_problems(one, extra.get(one.number, [])) for one in checks), key=lambda one: one.number)
@@ -96,18 +96,19 @@ def _certificate(period: Row[Any]) -> dict[str, Any]:
     return certificate
 
 
-def _figure_problems(period: Row[Any], scan: LedgerScan, digits: int) -> list[str]:
+def _figure_problems(period: Row[Any], scan: LedgerScan, scope: Scope) -> list[str]:
     """The period's stored figures that are not what its rows make."""
+    digits = scope.currency_digits
     entry_lines = scan.entry_lines(period.id)
     positions = positions_of_movements(scan.sums(period.id), entry_lines)
-    totals = operator_totals(scan.sums(period.id), entry_lines, settle(positions, digits))
+    totals = operator_totals(scan.sums(period.id), entry_lines, settle(positions, digits, scope.billings[period.id]))
     pool_micro = sum(group.pool_value_micro for group in scan.movements if group.period_id <= period.id)
     points = sum(group.pool_points for group in scan.movements if group.period_id <= period.id)
-    said = (period.operator_net_minor, period.pool_change_micro, period.margin_micro)
-    made = (totals.operator_net_minor, totals.pool_change_micro, totals.margin_micro)
+    said = (period.operator_net_minor, period.pool_change_micro, period.margin_micro, period.tax_micro)
+    made = (totals.operator_net_minor, totals.pool_change_micro, totals.margin_micro, totals.tax_micro)
     problems = [
         f"period {period.label}: stored {name} {int(a)} instead of {b}"
-        for name, a, b in zip(("operator net", "pool change", "margin"), said, made, strict=True)
+        for name, a, b in zip(("operator net", "pool change", "margin", "tax"), said, made, strict=True)
         if a != b
     ]
     certified, again = _certificate(period)["totals"], totals_facts(totals, pool_micro, points, digits)

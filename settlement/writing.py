@@ -48,6 +48,15 @@ INSERT_LINES_SQL = text(
         AS new (partner_id, kind, entries, points, exact, prior, billed)
     """
 )
+INSERT_TAXES_SQL = text(
+    """
+    INSERT INTO statement_tax (period_id, partner_id, kind, rate_ppm, taxable_minor, tax_minor)
+    SELECT :period_id, partner_id, kind, rate_ppm, taxable::numeric, tax::numeric
+      FROM unnest(CAST(:partner_ids AS integer[]), CAST(:kinds AS text[]), CAST(:rates_ppm AS integer[]),
+                  CAST(:taxables AS text[]), CAST(:taxes AS text[]))
+        AS new (partner_id, kind, rate_ppm, taxable, tax)
+    """
+)
 CLOSE_PERIOD_SQL = text(
     """
     UPDATE period
@@ -57,7 +66,7 @@ CLOSE_PERIOD_SQL = text(
            operator_net_minor = CAST(CAST(:operator_net_minor AS text) AS numeric),
            certificate = CAST(CAST(:certificate AS text) AS jsonb), certificate_sha256 = :sha256,
            previous_sha256 = :previous, advice_at = :advice_at, dispute_until = :dispute_until, due_at = :due_at,
-           minimum_minor = :minimum_minor
+           minimum_minor = :minimum_minor, tax_micro = CAST(CAST(:tax_micro AS text) AS numeric)
      WHERE id = :id
     """
 )
@@ -110,7 +119,7 @@ async def _insert_entries(
 
 
 async def write_statements(connection: AsyncConnection, period_id: int, statements: Sequence[Statement]) -> None:
-    """Stores statements and their lines."""
+    """Stores statements with their lines and taxes."""
     await connection.execute(
         INSERT_STATEMENTS_SQL,
         {
@@ -137,6 +146,22 @@ async def write_statements(connection: AsyncConnection, period_id: int, statemen
             "exacts": [str(line.exact_micro) for _, line in lines],
             "priors": [str(line.prior_exact_micro) for _, line in lines],
             "billed": [str(line.billed_minor) for _, line in lines],
+        },
+    )
+    await _write_taxes(connection, period_id, statements)
+
+
+async def _write_taxes(connection: AsyncConnection, period_id: int, statements: Sequence[Statement]) -> None:
+    taxes = [(one.settled.partner_id, tax) for one in statements for tax in one.settled.taxes]
+    await connection.execute(
+        INSERT_TAXES_SQL,
+        {
+            "period_id": period_id,
+            "partner_ids": [partner_id for partner_id, _ in taxes],
+            "kinds": [tax.kind.value for _, tax in taxes],
+            "rates_ppm": [tax.rate_ppm for _, tax in taxes],
+            "taxables": [str(tax.taxable_minor) for _, tax in taxes],
+            "taxes": [str(tax.tax_minor) for _, tax in taxes],
         },
     )
 

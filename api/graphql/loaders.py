@@ -21,7 +21,9 @@ from domain.periods import Clock
 from domain.terms import Partner, Store
 from settlement import adjusted, disputed
 from settlement import reading as settled
+from settlement.lines import TaxPart
 from settlement.payments import Payment, payments_of_statements
+from settlement.prior_periods import PriorPart, prior_periods_of_statements
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -214,6 +216,16 @@ class Loaders:
     def statement_budgets(self) -> DataLoader[settled.StatementKey, list[settled.BudgetUse]]:
         """Budget windows by the statement whose entries drew on them."""
         return self.gathered(settled.budgets_of_statements)
+
+    @cached_property
+    def statement_taxes(self) -> DataLoader[settled.StatementKey, list[TaxPart]]:
+        """Parts of the tax by statement."""
+        return self.gathered(settled.taxes_of_statements)
+
+    @cached_property
+    def statement_prior_periods(self) -> DataLoader[settled.StatementKey, list[PriorPart]]:
+        """Parts of lines that correct earlier periods, by statement."""
+        return self.gathered(prior_periods_of_statements)
 
     @cached_property
     def statement_payments(self) -> DataLoader[settled.StatementKey, list[Payment]]:

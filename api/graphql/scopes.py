@@ -89,6 +89,7 @@ SCOPES: dict[str, Requirement] = {
     "SettlementPeriod.operatorNet": READ_COALITION,
     "SettlementPeriod.poolChange": READ_COALITION,
     "SettlementPeriod.margin": READ_COALITION,
+    "SettlementPeriod.tax": READ_COALITION,
 }
 """Requirement per field, as Type.field. ``Query.viewer`` is open to every valid token."""
 

@@ -24,7 +24,7 @@ from api.graphql.money import (
 from api.graphql.partners import Partner, known_partner
 from api.graphql.refusals import Refusal, refusal_from
 from api.graphql.scalars import Points
-from api.graphql.statements import BudgetStatement, Payment, StatementLine, budget_statement
+from api.graphql.statements import BudgetStatement, Payment, StatementLine, StatementTax, budget_statement
 from domain.errors import Refused
 from settlement import closing, reading
 from settlement.clearing import StatementState, clearing_dates, statement_state
@@ -124,6 +124,11 @@ class SettlementStatement:
     def net(self, info: Info) -> Money:
         """The net."""
         return money_from_minor(self.row.net_minor, info.context.programme)
+
+    @described_field("The parts of its TAX line, which is part of net: what is taxed at which rate; empty without tax.")
+    async def taxes(self, info: Info) -> list[StatementTax]:
+        """Its taxes in the order of their kinds."""
+        return [StatementTax(part=part) for part in await info.context.loaders.statement_taxes.load(self.key)]
 
     @described_field("What is to be paid: net, with what was carried forward and without what disputes withhold.")
     def due(self, info: Info) -> Money:
@@ -289,12 +294,22 @@ class SettlementPeriod:
         figures = await context.loaders.period_figures.load(self.row.id)
         return money_from_micro(figures.pool_change_micro, context.programme)
 
-    @guarded_field("SettlementPeriod.margin", "What the operator keeps: operatorNet less poolChange; six decimals.")
+    @guarded_field("SettlementPeriod.margin", "What the operator keeps: operatorNet less poolChange and tax.")
     async def margin(self, info: Info) -> Money:
         """The margin."""
         context = info.context
         figures = await context.loaders.period_figures.load(self.row.id)
         return money_from_micro(figures.margin_micro, context.programme)
+
+    @guarded_field(
+        "SettlementPeriod.tax",
+        "What the operator takes in tax, less what it pays: operatorNet = poolChange + margin + tax.",
+    )
+    async def tax(self, info: Info) -> Money:
+        """The tax."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.tax_micro, context.programme)
 
     @described_field("What proves the close; null until the period is closed.")
     def certificate(self) -> Certificate | None:

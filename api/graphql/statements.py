@@ -7,6 +7,7 @@ import strawberry
 
 from api.graphql.context import Context, Info, page_size
 from api.graphql.fields import described_enum, described_field
+from api.graphql.ids import plain_id
 from api.graphql.line_kinds import StatementLineKind
 from api.graphql.loaders import LinePage
 from api.graphql.money import (
@@ -24,6 +25,7 @@ from api.graphql.transactions import Transaction
 from domain.values import decimal_from_micro
 from settlement import payments, reading
 from settlement.clearing import StatementState
+from settlement.lines import TaxPart
 
 NO_COMMAND_BEFORE = 2**63 - 1
 
@@ -90,6 +92,15 @@ def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetS
     )
 
 
+@strawberry.type(description="The part of a line that corrects what one earlier period booked.")
+class PriorPeriod:
+    """A correction of an earlier statement."""
+
+    period: str = strawberry.field(description="Label of the earlier period.")
+    statement_id: strawberry.ID = strawberry.field(description="Id of your statement of that period.")
+    exact: Decimal = strawberry.field(description="The exact amount with six decimals, signed as the line.")
+
+
 @strawberry.type(description="One line of a statement, signed from your side: a charge is negative.")
 class StatementLine:
     """A line."""
@@ -116,6 +127,22 @@ class StatementLine:
         """The part of earlier periods."""
         return decimal_from_micro(self.row.prior_exact_micro)
 
+    @described_field(
+        "The same by the period in whose statement each part first stood, at the terms of then; earliest first."
+    )
+    async def prior_periods(self, info: Info) -> list[PriorPeriod]:
+        """The parts of earlier periods one by one."""
+        key, calendar = (self.row.period_id, self.row.partner_id), info.context.programme.calendar
+        return [
+            PriorPeriod(
+                period=(label := calendar.label(part.period_id)),
+                statement_id=strawberry.ID(plain_id("SettlementStatement", f"{label}/{self.row.partner_id}")),
+                exact=decimal_from_micro(part.exact_micro),
+            )
+            for part in await info.context.loaders.statement_prior_periods.load(key)
+            if part.kind == self.row.kind
+        ]
+
     @described_field("The amount billed: exact, rounded half-even once for the line.")
     def billed(self, info: Info) -> Money:
         """The rounded amount."""
@@ -135,6 +162,38 @@ class StatementLine:
         rows = await context.loaders.transactions.load_many(ids)
         found = [(row.id, Transaction(row=row)) for row in rows if row is not None]
         return connection_of("Transaction", size, found)
+
+
+@strawberry.type(description="Tax on one line of a statement, computed on what is billed and signed as the line.")
+class StatementTax:
+    """A part of the TAX line."""
+
+    part: strawberry.Private[TaxPart]
+
+    @described_field("The kind of line that is taxed.")
+    def kind(self) -> StatementLineKind:
+        """The taxed kind."""
+        return StatementLineKind(self.part.kind.value)
+
+    @described_field("The rate: 0.19 for 19 percent.")
+    def rate(self) -> Decimal:
+        """The rate."""
+        return decimal_from_micro(self.part.rate_ppm)
+
+    @described_field("What is taxed: the billed amount of the line, without tax.")
+    def taxable(self, info: Info) -> Money:
+        """The line without tax."""
+        return money_from_minor(self.part.taxable_minor, info.context.programme)
+
+    @described_field("The tax, rounded half-even to the currency's decimals.")
+    def tax(self, info: Info) -> Money:
+        """The tax."""
+        return money_from_minor(self.part.tax_minor, info.context.programme)
+
+    @described_field("The line with its tax.")
+    def gross(self, info: Info) -> Money:
+        """The line with tax."""
+        return money_from_minor(self.part.taxable_minor + self.part.tax_minor, info.context.programme)
 
 
 @strawberry.type(description="A payment between operator and partner, recorded as the bank booked it.")

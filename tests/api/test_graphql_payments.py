@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text
 
 from api.clock import system_clock
 from domain.database import Database
@@ -100,6 +101,47 @@ async def test_a_statement_lives_from_draft_to_settled(shop: Shop, time: Time) -
     assert again == {**recorded, "replayed": True}
     settled = (await (await shop.caller()).run(STATEMENT))["settlementStatement"]
     assert (settled["state"], settled["payments"]) == ("SETTLED", [{"amount": {"amount": "-51.46"}}])
+
+
+async def test_a_statement_shows_its_taxes(shop: Shop, time: Time, database: Database) -> None:
+    async with database.posting() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO tax_rate (partner_id, code, valid, rate_ppm)"
+                " VALUES (1, 'SERVICE_FEE', '[2017-01-01,)', 190000), (1, 'FIXED_FEE', '[2017-01-01,)', 70000)"
+            )
+        )
+    await closed_march(shop, time)
+    query = """{ settlementStatement(label: "2017-03") { net { amount } lines { kind exact billed { amount } }
+        taxes { kind rate taxable { amount } tax { amount } gross { amount } } } }"""
+    statement = (await (await shop.caller()).run(query))["settlementStatement"]
+    # 133 points: service fee 0.133; the fixed fee is 50.00.
+    assert statement["taxes"] == [
+        {
+            "kind": "SERVICE_FEE",
+            "rate": "0.190000",
+            "taxable": {"amount": "-0.13"},
+            "tax": {"amount": "-0.02"},
+            "gross": {"amount": "-0.15"},
+        },
+        {
+            "kind": "FIXED_FEE",
+            "rate": "0.070000",
+            "taxable": {"amount": "-50.00"},
+            "tax": {"amount": "-3.50"},
+            "gross": {"amount": "-53.50"},
+        },
+    ]
+    assert statement["net"] == {"amount": "-54.98"}
+    assert statement["lines"][-1] == {"kind": "TAX", "exact": "-3.520000", "billed": {"amount": "-3.52"}}
+    period = """{ settlementPeriod(label: "2017-03") {
+        operatorNet { amount } poolChange { amount } margin { amount } tax { amount } } }"""
+    assert (await (await shop.caller(None)).run(period))["settlementPeriod"] == {
+        "operatorNet": {"amount": "104.52"},
+        "poolChange": {"amount": "0.830000"},
+        "margin": {"amount": "100.170000"},
+        "tax": {"amount": "3.520000"},
+    }
 
 
 async def test_a_payment_of_no_statement_is_refused(shop: Shop, time: Time) -> None:

@@ -202,6 +202,13 @@ async def test_a_reversal_in_the_next_month_is_of_a_prior_period(shop: Shop, tim
     statement = (await grocer.run(STATEMENT, {"label": "2017-04"}))["settlementStatement"]
     lines = {line["kind"]: (line["exact"], line["priorPeriodExact"]) for line in statement["lines"]}
     assert lines == {"EARN_REVERSAL": ("0.330000", "0.330000"), "SERVICE_FEE_REFUND": ("0.033000", "0.033000")}
+    prior = """{ settlementStatement(label: "2017-04") { lines { kind priorPeriods { period statementId exact } } }
+        original: settlementStatement(label: "2017-03") { id } }"""
+    found = await grocer.run(prior)
+    assert found["settlementStatement"]["lines"] == [
+        {"kind": kind, "priorPeriods": [{"period": "2017-03", "statementId": found["original"]["id"], "exact": exact}]}
+        for kind, exact in (("EARN_REVERSAL", "0.330000"), ("SERVICE_FEE_REFUND", "0.033000"))
+    ]
     assert statement["budget"]["drawn"] == {"amount": "-0.363000"}
     assert statement["budget"]["windows"] == [{"periodLabel": "2017-04", "drawn": {"amount": "-0.363000"}}]
 
