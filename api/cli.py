@@ -13,6 +13,7 @@ import typer.completion
 from rich.console import Console
 from typer._completion_classes import completion_init
 
+from api.cli_budgets import budgets, top_up
 from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, pending, sweep, worker
 from api.cli_payments import due, payment
@@ -124,6 +125,8 @@ app.command()(worker)
 app.command()(sweep)
 app.command()(pending)
 app.command()(expiring)
+app.command()(budgets)
+app.command(name="top-up")(top_up)
 
 
 @app.command()

@@ -94,8 +94,7 @@ class Budget:
 
     def _note_use(self, now: datetime) -> None:
         self.is_changed = True
-        threshold_micro = self.plan.alert_at_micro
-        if threshold_micro is None or self.consumed_micro + self.reserved_micro < threshold_micro:
+        if not self.plan.is_alert(self.limit_micro, self.consumed_micro + self.reserved_micro):
             self.alerted_at = None
         elif self.alerted_at is None:
             self.alerted_at = now
@@ -103,13 +102,9 @@ class Budget:
     def view(self) -> BudgetView:
         """As receipts show it."""
         return BudgetView(
-            self.plan.partner_id,
-            self.limit_micro,
-            self.overdraft_micro,
-            self.consumed_micro,
-            self.reserved_micro,
-            self.alerted_at,
-        )
+            self.plan.partner_id, self.limit_micro, self.overdraft_micro, self.consumed_micro, self.reserved_micro,
+            self.alerted_at, self.plan.funding, self.id,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -296,6 +291,9 @@ class Batch:
 
     decisions: list[tuple[int, Decision]] = field(default_factory=list)
     """Those that were approved here, by the proposal's id."""
+
+    on_floats: list[TransactionRow] = field(default_factory=list)
+    """Of what is written: what draws on floats, or gives back to them."""
 
     position_changes: list[tuple[int, Contribution]] = field(default_factory=list)
     """Of what is written: (period, contribution)."""

@@ -165,14 +165,18 @@ def credited_budget(batch: Batch, award: StoredAward, booking: Booking) -> Budge
     """The window that a return of the award credits; None where it drew on none, or where the money lapses.
 
     In the window of the award: released. After it: by ``after_period`` of the funder's current window. The one window
-    of a campaign's own budget lasts as long as its points may come back.
+    of a campaign's own budget lasts as long as its points may come back. A float takes back whatever was drawn from
+    it, whenever, and nothing else: it holds what was paid in.
     """
     campaign = None if award.rule_id is None else batch.configuration.campaigns_by_id.get(award.rule_id)
     if campaign is not None and campaign.budget is not None:
         return None if award.budget_id is None else batch.budgets[budget_window(campaign.budget, booking)]
     if award.funder_id == OPERATOR_ID:
         return None
+    own = next((budget for budget in batch.budgets.values() if budget.id == award.budget_id), None)
+    if own is not None and own.plan.is_prepaid:
+        return own
     current = batch.budget(award.funder_id, booking)
-    if current is None or current.id == award.budget_id or current.plan.after_period == "CREDIT_CURRENT":
+    if current is None or current.id == award.budget_id:
         return current
-    return None
+    return current if current.plan.after_period == "CREDIT_CURRENT" and not current.plan.is_prepaid else None

@@ -424,6 +424,9 @@ class BudgetView(NamedTuple):
     consumed_micro: int
     reserved_micro: int
     alerted_at: datetime | None
+    funding: str = "POSTPAID"
+    budget_id: int | None = None
+    """None where the window does not exist yet, since nothing drew on it."""
 
     @property
     def available_micro(self) -> int:

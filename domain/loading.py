@@ -321,15 +321,24 @@ async def claim_identifiers(connection: BatchConnection, claims: dict[tuple[str,
     return result.rowcount == len(ordered)
 
 
+# A float opens with its plan's limit: that is its first block, as old as the plan.
 CREATE_BUDGETS_SQL = text(
     """
-    INSERT INTO budget (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
-    SELECT id, plan_id, partner_id, period_id, limit_micro, overdraft_micro
-      FROM unnest(CAST(:ids AS bigint[]), CAST(:plans AS integer[]), CAST(:partners AS integer[]),
-                  CAST(:periods AS integer[]), CAST(:limits AS bigint[]), CAST(:overdrafts AS bigint[]))
-        AS missing (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
-     ORDER BY plan_id, period_id
-    ON CONFLICT (plan_id, period_id) DO NOTHING
+    WITH made AS (
+        INSERT INTO budget (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
+        SELECT id, plan_id, partner_id, period_id, limit_micro, overdraft_micro
+          FROM unnest(CAST(:ids AS bigint[]), CAST(:plans AS integer[]), CAST(:partners AS integer[]),
+                      CAST(:periods AS integer[]), CAST(:limits AS bigint[]), CAST(:overdrafts AS bigint[]))
+            AS missing (id, plan_id, partner_id, period_id, limit_micro, overdraft_micro)
+         ORDER BY plan_id, period_id
+        ON CONFLICT (plan_id, period_id) DO NOTHING
+        RETURNING id, plan_id, partner_id, limit_micro)
+    INSERT INTO float_block (id, budget_id, partner_id, amount_micro, occurred_at, recorded_at)
+    SELECT m.id, m.id, m.partner_id, m.limit_micro, p.since, p.since
+      FROM made AS m
+      JOIN (SELECT id, lower(valid)::timestamp AT TIME ZONE (SELECT timezone FROM programme) AS since
+              FROM budget_plan WHERE funding = 'PREPAID') AS p ON p.id = m.plan_id
+     WHERE m.limit_micro > 0
     """
 )
 LIVE_OVERDRAFT_SQL = """

@@ -39,6 +39,7 @@ from domain.database import (
 from domain.deciding import decide, decide_all
 from domain.enrolling import enrolment_identifiers
 from domain.errors import RefusalCode, Refused
+from domain.floats import drawn_floats
 from domain.ledger import ensure_periods
 from domain.loading import (
     claim_identifiers,
@@ -349,6 +350,7 @@ class PostingQueue:
                 connection, asked.original_ids, asked.original_keys, originals=asked.original_references
             )
         budget_ids = await reserved_budgets(connection, commands, originals)
+        budget_ids |= await drawn_floats(connection, configuration, originals)
         if asked.account_ids:
             uses = await load_last_uses(connection, asked.account_ids)
             members.update({use.member_now.id: use.member_now for use in uses.values() if use.is_left})

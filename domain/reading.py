@@ -350,7 +350,7 @@ BUDGET_WINDOWS_SQL = text(
     f"""
     SELECT plan.partner_id, coalesce(b.limit_micro, plan.limit_micro),
            coalesce({LIVE_OVERDRAFT_SQL}, plan.overdraft_micro),
-           coalesce(b.consumed_micro, 0), coalesce(b.reserved_micro, 0), b.alerted_at
+           coalesce(b.consumed_micro, 0), coalesce(b.reserved_micro, 0), b.alerted_at, plan.funding, b.id
       FROM budget_plan AS plan
       LEFT JOIN budget AS b
         ON b.plan_id = plan.id AND b.period_id = CASE WHEN plan.per_period THEN CAST(:period AS integer) ELSE 0 END

@@ -24,6 +24,9 @@ PAID_FIRST = "PAID_FIRST"
 BASE_RULE_CODE = "base"
 """Code of the earn rule that is decided first and that BASE_ONLY keeps."""
 
+PREPAID = "PREPAID"
+"""Funding of a budget that is paid in before points are awarded; POSTPAID is a credit."""
+
 
 @dataclass(frozen=True)
 class Programme:
@@ -144,7 +147,8 @@ class Terms:
 class BudgetPlan:
     """How a partner's budget windows are made: one per period, or a single one over the plan's dates.
 
-    A campaign's own budget is such a plan with a single window; its ``partner_id`` is 0.
+    A PREPAID one is a float: its window's limit is what it opened with (``limit_micro``) and every top-up since. A
+    campaign's own budget is such a plan with a single window; its ``partner_id`` is 0.
     """
 
     id: int
@@ -160,9 +164,13 @@ class BudgetPlan:
     funding: str
 
     @property
-    def alert_at_micro(self) -> int | None:
-        """Use of the budget from which on it is in alert; None: never."""
-        return None if self.alert_at_ppm is None else self.limit_micro * self.alert_at_ppm // 1_000_000
+    def is_prepaid(self) -> bool:
+        """Whether its window is a float."""
+        return self.funding == PREPAID
+
+    def is_alert(self, limit_micro: int, used_micro: int) -> bool:
+        """Whether a window with that limit is in alert once that much of it is consumed and reserved."""
+        return self.alert_at_ppm is not None and used_micro >= limit_micro * self.alert_at_ppm // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +309,11 @@ class Configuration:
         if rule_id in self.campaigns_by_id:
             return None, self.campaigns_by_id[rule_id].code
         return self.rules_by_id[rule_id].code, None
+
+    @cached_property
+    def has_floats(self) -> bool:
+        """Whether any partner has, or had, a prepaid budget."""
+        return any(plan.is_prepaid for plan in self.plans_by_id.values())
 
     @property
     def first_terms_from(self) -> date | None:

@@ -14,6 +14,7 @@ from domain.batch import Batch, CommandInput, LotUseRow, NewMember, TransactionR
 from domain.commands import CommandRow, MovementKind
 from domain.database import BatchConnection, Connection, int_array
 from domain.errors import LedgerFault
+from domain.floats import on_floats, write_float_uses
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot, PendingAward
 from domain.merging import write_merge
@@ -166,6 +167,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _write_holds(connection, batch)
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
+    await write_float_uses(connection, batch.on_floats)
     await add_positions(connection, batch.position_changes)
     for proposal_id, decision in batch.decisions:
         await settle_proposal(connection, proposal_id, decision, batch.clock.recorded_at)
@@ -180,6 +182,7 @@ async def write_ahead(connection: BatchConnection, batch: Batch) -> None:
     batch.written_commands += commands
     # A refund takes its id before it expires what still lies in its lot: rows are not always decided in order.
     transactions, batch.new_transactions = sorted(batch.new_transactions, key=attrgetter("id")), []
+    batch.on_floats += on_floats(batch, transactions)
     lots, batch.new_lots = batch.new_lots, []
     lot_uses, batch.new_lot_uses = batch.new_lot_uses, []
     awards, batch.new_awards = batch.new_awards, []

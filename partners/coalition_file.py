@@ -24,7 +24,7 @@ from domain.errors import ConfigurationError
 from domain.lots import ClawBack
 from domain.periods import Calendar, ExpiryPolicy, PeriodKind
 from domain.positions import LineKind
-from domain.terms import PAID_FIRST
+from domain.terms import PAID_FIRST, PREPAID
 from domain.values import MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.campaigns import CampaignSection, parse_campaigns
 from partners.toml_section import CODE, CODE_HINT, MONEY_MAX_MICRO, RATE_MAX_MICRO, Section
@@ -38,7 +38,7 @@ HOLD_MAX_MINUTES = 366 * 24 * 60
 STATES = ("ACTIVE", "SUSPENDED")
 RISKS = ("NORMAL", PAID_FIRST)
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
-FUNDING = ("POSTPAID", "PREPAID")
+FUNDING = ("POSTPAID", PREPAID)
 
 NO_REGION = "ZZ"
 """Region of a programme whose time zone belongs to no country: phone numbers then need their country code."""
@@ -364,7 +364,14 @@ def _budgets(partner: Section, currency_digits: int, period: PeriodKind | None) 
     versions = []
     for section in _version_sections(partner, "budget", "budget", known):
         per_period = section.has("every")
-        if per_period == section.has("to"):
+        funding = section.choice("funding", FUNDING, default="POSTPAID")
+        if funding == PREPAID:
+            # What was paid in stays the partner's when a period ends, so there is one window for all of them.
+            if per_period:
+                section.refuse(
+                    "every: what was paid in does not end with a period; leave it out where funding is PREPAID"
+                )
+        elif per_period == section.has("to"):
             every = period or PeriodKind.MONTH
             section.refuse(f'needs either every = "{every}" (one budget per period) or to = DATE (a single one)')
         elif per_period:
@@ -373,13 +380,15 @@ def _budgets(partner: Section, currency_digits: int, period: PeriodKind | None) 
             starts=section.day("from"),
             ends=_day_after(section, "to"),
             per_period=per_period,
-            limit_micro=money(section, "limit"),
+            limit_micro=money(section, "limit", default=0 if funding == PREPAID else None),
             overdraft_micro=money(section, "approved_overdraft", default=0),
             on_limit=section.choice("on_limit", tuple(OnLimit), default=OnLimit.DECLINE),
             after_period=section.choice("after_period", AFTER_PERIOD, default="CREDIT_CURRENT"),
             alert_at_ppm=section.micro("alert_at", MICRO_PER_UNIT) if section.has("alert_at") else None,
-            funding=section.choice("funding", FUNDING, default="POSTPAID"),
+            funding=funding,
         )
+        if funding == PREPAID and budget.on_limit == OnLimit.OVERDRAFT:
+            section.refuse('on_limit = "OVERDRAFT" is credit, which a PREPAID budget does not have: top it up')
         if budget.overdraft_micro and budget.on_limit != OnLimit.OVERDRAFT:
             section.refuse('approved_overdraft needs on_limit = "OVERDRAFT"')
         if per_period and period and not _begins_one(period, budget.starts):

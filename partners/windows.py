@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import PERIOD_LOCK_CLASS
 from domain.periods import Calendar
-from domain.terms import BudgetPlan
+from domain.terms import PREPAID, BudgetPlan
 from partners.coalition_file import BudgetSection, CoalitionFile
 from partners.plan import Plan
 from partners.toml_section import plain
@@ -33,6 +33,7 @@ LOCK_WINDOWS_SQL = text(
 WINDOWS_SQL = text(
     """
     SELECT b.id, p.code, lower(o.valid), o.per_period, b.period_id, coalesce(t.state, 'OPEN') = 'OPEN',
+           CASE o.funding WHEN 'PREPAID' THEN o.limit_micro END,
            b.limit_micro, b.overdraft_micro, b.consumed_micro + b.reserved_micro, b.alerted_at,
            coalesce((SELECT sum(a.amount_micro) FROM overdraft AS a WHERE a.budget_id = b.id), 0)::bigint
       FROM budget AS b JOIN partner AS p ON p.id = b.partner_id JOIN budget_plan AS o ON o.id = b.plan_id
@@ -58,6 +59,7 @@ UPDATE_WINDOWS_SQL = text(
 class Window:
     """One budget window as it stands; a single one of its plan never closes, and begins with it.
 
+    ``opened_with_micro``: of a float, what it began with; None for any other window.
     ``approved_micro``: overdrafts that were approved for it (``partners.overdrafts``); a new plan leaves them.
     """
 
@@ -68,6 +70,7 @@ class Window:
     first_day: date
     label: str
     is_open: bool
+    opened_with_micro: int | None
     limit_micro: int
     overdraft_micro: int
     used_micro: int
@@ -140,7 +143,7 @@ def decide_windows(
             update = WindowUpdate(
                 window.id,
                 target.starts,
-                target.limit_micro,
+                _limit_micro(window, target),
                 target.overdraft_micro + window.approved_micro,
                 _alerted_at(window, target, now),
             )
@@ -153,15 +156,15 @@ def _target(window: Window, budgets: Sequence[BudgetSection]) -> BudgetSection |
     target = next((budget for budget in budgets if budget.starts == window.plan_starts), None)
     if target is None:
         return f"its window {window.label} was used: keep it in the file, with a later one after it"
-    if target.per_period != window.per_period:
-        return f"its window {window.label} was used: `every` and `to` need a budget with a new `from`"
+    if (unlike := _unlike(window, target)) is not None:
+        return unlike
     if window.per_period and target.ends is not None and target.ends <= window.first_day:
         if not window.is_open:
             return f"its window {window.label} is closed: the next budget must start later"
         target = next((one for one in budgets if one.starts <= window.first_day and _lasts(one, window)), None)
         if target is None or not target.per_period:
             return f"its window {window.label} was used: a budget per period must cover {window.first_day}"
-    limit_micro = target.limit_micro + target.overdraft_micro + window.approved_micro
+    limit_micro = _limit_micro(window, target) + target.overdraft_micro + window.approved_micro
     if limit_micro < window.used_micro:
         limit, used = plain(limit_micro), plain(window.used_micro)
         return (
@@ -171,13 +174,30 @@ def _target(window: Window, budgets: Sequence[BudgetSection]) -> BudgetSection |
     return target
 
 
+def _unlike(window: Window, budget: BudgetSection) -> str | None:
+    """What of a budget cannot become another once it has a window; None where it stays."""
+    opened_micro = window.opened_with_micro
+    if (budget.funding == PREPAID) != (opened_micro is not None):
+        return f"its window {window.label} was used: `funding` needs a budget with a new `from`"
+    if budget.per_period != window.per_period:
+        return f"its window {window.label} was used: `every` and `to` need a budget with a new `from`"
+    if opened_micro not in (None, budget.limit_micro):
+        return f"its float opened with {plain(opened_micro or 0)}, which `limit` cannot change: top it up instead"
+    return None
+
+
 def _lasts(budget: BudgetSection, window: Window) -> bool:
     return budget.ends is None or window.first_day < budget.ends
 
 
+def _limit_micro(window: Window, budget: BudgetSection) -> int:
+    """The window's limit under that budget: of a float it is what was paid in, whatever the file says."""
+    return budget.limit_micro if window.opened_with_micro is None else window.limit_micro
+
+
 def _alerted_at(window: Window, budget: BudgetSection, now: datetime) -> datetime | None:
-    threshold_micro = BudgetPlan(id=0, partner_id=0, **asdict(budget)).alert_at_micro
-    if threshold_micro is None or window.used_micro < threshold_micro:
+    plan = BudgetPlan(id=0, partner_id=0, **asdict(budget))
+    if not plan.is_alert(_limit_micro(window, budget), window.used_micro):
         return None
     return window.alerted_at or now
 

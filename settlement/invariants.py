@@ -16,6 +16,7 @@ from domain.commands import MovementKind
 from domain.positions import MONEY_LINES, OUTSIDE_POOL, Contribution, LineKind
 from domain.values import OPERATOR_ID, decimal_from_micro, micro_per_minor
 from settlement import places
+from settlement.floats import check_floats
 from settlement.lines import NOTHING_BESIDE, Billing, Positions, operator_totals, positions_of_movements, settle
 from settlement.places import PLACES_MAX, find
 from settlement.scan import BudgetRow, LedgerScan, MovementGroup
@@ -31,7 +32,7 @@ NAMES = {
     8: "Statement = sum of its rounded lines; exact line = sum of its entries",
     9: "Each entry belongs to one period, and is as it was booked",
     10: "Reversals never exceed their original, and carry its party, terms and period",
-    11: "Budget: consumed = sum of its entries, and within its limit",
+    11: "Budget: consumed = sum of its entries, and within its limit; a float's blocks add up to both",
     12: "One command per key, and each as its fingerprint says",
     13: "Awards and lot uses sum to their command",
     14: "Residue per line at most half a minor unit; ROUNDING = sum of residues",
@@ -118,7 +119,7 @@ async def check_ledger(connection: AsyncConnection, scan: LedgerScan, scope: Sco
         await _matrix_adds_up(scan, located),
         await _rows_as_booked(scan, scope, located),
         await _reversals_fit(scan, scope, located),
-        _budgets_add_up(scan),
+        await _budgets_add_up(connection, scan, scope),
         await _commands_as_sent(connection, scan, located),
         await _commands_add_up(scan, located),
         await _holds_resolve(scan, located),
@@ -365,7 +366,7 @@ def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
 _AWARDS = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.EARN_REVERSAL, MovementKind.ADJUST)
 
 
-def _budgets_add_up(scan: LedgerScan) -> Check:
+async def _budgets_add_up(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> Check:
     drawn: defaultdict[int | None, int] = defaultdict(int)
     for group in scan.movements:
         if group.budget_micro or group.budget_id is not None:
@@ -378,7 +379,8 @@ def _budgets_add_up(scan: LedgerScan) -> Check:
         for budget in scan.budgets
         if (text_ := _budget_problem(budget, drawn[budget.id], reserved.get(budget.id, 0)))
     ]
-    return check(11, problems, f"{len(scan.budgets)} windows")
+    floats = await check_floats(connection, is_everything=scope.is_everything)
+    return check(11, problems + floats.problems, f"{len(scan.budgets)} windows, {floats.blocks} blocks of floats")
 
 
 def _budget_problem(budget: BudgetRow, drawn_micro: int, reserved_micro: int) -> str | None:

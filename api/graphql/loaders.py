@@ -14,9 +14,11 @@ from strawberry.dataloader import DataLoader
 
 from api.gathering import Gatherer
 from domain import pool_reading, reading
+from domain.budget_reading import blocks_of
 from domain.campaign_reading import campaign_budgets
 from domain.commands import BudgetView, CommandRow
 from domain.database import Database
+from domain.floats import FloatBlock
 from domain.periods import Clock
 from domain.terms import Partner, Store
 from settlement import adjusted, disputed
@@ -133,6 +135,11 @@ class Loaders:
             return found
 
         return self.batched(read, _none)
+
+    @cached_property
+    def float_blocks(self) -> DataLoader[int, list[FloatBlock]]:
+        """Blocks of prepaid budgets by the id of the window."""
+        return self.batched(blocks_of, list)
 
     @cached_property
     def campaign_budgets(self) -> DataLoader[int, BudgetView | None]:

@@ -1,5 +1,6 @@
 """Partners, their stores and the budget window of the moment."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import strawberry
 
 from api.graphql.context import Context, Info, bad_input, page_size
 from api.graphql.fields import described_enum, described_field, guarded_field
+from api.graphql.floats import BLOCKS, BudgetFunding, FloatBlock
 from api.graphql.ids import plain_id, plain_number
 from api.graphql.money import (
     After,
@@ -61,18 +63,35 @@ class Store:
 class BudgetStatus:
     """One window of a partner's marketing budget; amounts are exact, with six decimals."""
 
+    budget_id: strawberry.Private[int | None]
+    funding: BudgetFunding = strawberry.field(description="Whether the limit is credit, or was paid in before.")
     limit: Money = strawberry.field(description="What the window may spend, without approved overdraft.")
     reserved: Money = strawberry.field(description="Set aside for awards that are not confirmed yet.")
     consumed: Money = strawberry.field(
         description="Charged for awards so far, credits of returned goods taken off: issue price and service fee."
     )
     available: Money = strawberry.field(description="What may still be spent; approved overdraft included.")
+    overdraft: Money = strawberry.field(description="What may be spent beyond the limit: the approved overdraft.")
+    alerted_at: datetime | None = strawberry.field(
+        description="Since when consumed and reserved stand at or above the alert threshold; null below it."
+    )
+
+    @described_field(BLOCKS)
+    async def blocks(self, info: Info) -> list[FloatBlock]:
+        """The blocks of a float."""
+        if self.budget_id is None or self.funding != BudgetFunding.PREPAID:
+            return []
+        return [FloatBlock(row=row) for row in await info.context.loaders.float_blocks.load(self.budget_id)]
 
 
 def budget_status(context: Context, view: BudgetView) -> BudgetStatus:
     """The schema's value of a budget window."""
     programme = context.programme
     return BudgetStatus(
+        budget_id=view.budget_id,
+        funding=BudgetFunding(view.funding),
+        overdraft=money_from_micro(view.overdraft_micro, programme),
+        alerted_at=view.alerted_at,
         limit=money_from_micro(view.limit_micro, programme),
         reserved=money_from_micro(view.reserved_micro, programme),
         consumed=money_from_micro(view.consumed_micro, programme),

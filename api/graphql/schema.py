@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import wiring
 from api.graphql.accounts import AccountMutations
+from api.graphql.budgets import BudgetMutations, BudgetQueries
 from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
 from api.graphql.disputes import DisputeMutations, DisputeQueries
@@ -81,6 +82,7 @@ class Query(
     ExpiringQueries,
     PartnerQueries,
     CampaignQueries,
+    BudgetQueries,
     TransactionQueries,
     TillQueries,
     HoldQueries,
@@ -105,6 +107,7 @@ class Mutation(
     PoolMutations,
     SettlementMutations,
     PaymentMutations,
+    BudgetMutations,
     ProposalMutations,
     DisputeMutations,
 ):

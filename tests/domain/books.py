@@ -14,6 +14,28 @@ from domain.positions import MovementSums, contributions
 TABLES_SQL = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
 
 NONE_OF_THESE = {
+    "a float whose blocks are not its limit, or gave other than was consumed": """
+        SELECT b.id, b.limit_micro, b.consumed_micro, sum(f.amount_micro), sum(f.used_micro)
+          FROM budget AS b JOIN budget_plan AS p ON p.id = b.plan_id AND p.funding = 'PREPAID'
+          LEFT JOIN float_block AS f ON f.budget_id = b.id
+         GROUP BY b.id
+        HAVING (b.limit_micro, b.consumed_micro) <> (coalesce(sum(f.amount_micro), 0), coalesce(sum(f.used_micro), 0))
+    """,
+    "a block that its uses do not explain": """
+        SELECT f.id, f.used_micro, sum(u.amount_micro) FROM float_block AS f
+          LEFT JOIN float_use AS u ON u.block_id = f.id
+         GROUP BY f.id HAVING f.used_micro <> coalesce(sum(u.amount_micro), 0)
+    """,
+    "a movement on a float that its uses do not explain": """
+        SELECT t.id, t.budget_micro, sum(u.amount_micro)
+          FROM transaction AS t JOIN budget AS b ON b.id = t.budget_id
+          JOIN budget_plan AS p ON p.id = b.plan_id AND p.funding = 'PREPAID'
+          LEFT JOIN float_use AS u ON u.transaction_id = t.id
+         GROUP BY t.account_id, t.id HAVING t.budget_micro <> coalesce(sum(u.amount_micro), 0)
+    """,
+    "more given back to a block than the same movement had drawn on it": """
+        SELECT block_id, drawn_by_id, sum(amount_micro) FROM float_use GROUP BY 1, 2 HAVING sum(amount_micro) < 0
+    """,
     "an expansion that does not balance": """
         SELECT transaction_id, unit, sum(amount) FROM ledger_entry GROUP BY 1, 2 HAVING sum(amount) <> 0
     """,
@@ -142,6 +164,7 @@ POSITIONS_SQL = text(
 # A window that nobody drew on is as good as none, and so is a page of the calendar: a refused command may make them.
 ROWS_THAT_COUNT = {
     "budget": "consumed_micro <> 0 OR reserved_micro <> 0 OR alerted_at IS NOT NULL",
+    "float_block": "used_micro <> 0 OR id <> budget_id",
     "period": "state <> 'OPEN' OR imported",
 }
 

@@ -89,8 +89,9 @@ def campaign(
 
 
 def _budget(table: Table) -> Table:
-    # A window either comes back every month or ends on a day.
-    return {key: value for key, value in table.items() if not (key == "every" and "to" in table)}
+    # A window either comes back every month or ends on a day; a prepaid one need not end at all.
+    is_single = "to" in table or table["funding"] == "PREPAID"
+    return {key: value for key, value in table.items() if not (key == "every" and is_single)}
 
 
 def without_budget(text: str) -> str:

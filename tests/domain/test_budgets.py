@@ -6,7 +6,7 @@ from domain.commands import BudgetView
 from domain.errors import RefusalCode
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import APRIL, MARCH, Till
+from tests.domain.tills import APRIL, MARCH, Till, window_of
 
 THREE_RULES: list[Table] = [
     {"code": "extra", "points_per_unit": "0.5"},
@@ -112,8 +112,8 @@ async def test_overdraft_reaches_as_far_as_it_was_approved(open_till: OpenTill) 
 
     posted = await till.accept(till.purchase("k", "62.00"))
     assert posted.points == 108
-    assert posted.budget == BudgetView(1, 1_100_000, 110_000, 108 * PRICE, 0, till.clock.now)
-    assert posted.budget.available_micro == 2 * PRICE
+    assert window_of(posted) == BudgetView(1, 1_100_000, 110_000, 108 * PRICE, 0, till.clock.now)
+    assert window_of(posted).available_micro == 2 * PRICE
     await till.refuse(till.purchase("k2", "2.00"), RefusalCode.BUDGET_EXHAUSTED)
     assert await granted(till, "k2", "1.00") == [1, 0, 0]
 
@@ -187,7 +187,7 @@ async def test_the_alarm_is_raised_once_per_crossing(open_till: OpenTill) -> Non
     assert back.budget is not None
     assert back.budget.alerted_at == crossed
     quiet = await till.accept(till.reversal("v2", "k2"))
-    assert quiet.budget == BudgetView(1, 1_100_000, 0, 79 * PRICE, 0, None)
+    assert window_of(quiet) == BudgetView(1, 1_100_000, 0, 79 * PRICE, 0, None)
     assert await till.budget() == (79 * PRICE, False)
     again = await alarm("k4", "1.00")
     assert again == till.clock.now

@@ -8,7 +8,7 @@ from domain.commands import AwardResult, BalanceView, BudgetView, CommandKind, M
 from domain.errors import RefusalCode
 from tests.domain.coalitions import Day, Table, coalition, partner, without_budget
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import MARCH, Till
+from tests.domain.tills import MARCH, Till, window_of
 
 CLOSE_SQL = text("UPDATE member SET state = 'CLOSED' WHERE id = :id")
 MONEY = ("issue_value_micro", "service_fee_micro", "reimbursement_micro", "breakage_share_micro", "pool_value_micro")
@@ -33,7 +33,7 @@ async def test_a_purchase_in_all_its_rows(till: Till) -> None:
     assert (posted.points, posted.declined_points, posted.shortfall_points, posted.replayed) == (100, 0, 0, False)
     assert posted.awards == (AwardResult("base", grocer, 100, 100),)
     assert posted.balance == BalanceView(member.account_id, 100, 0, 0)
-    assert posted.budget == BudgetView(grocer, 1_500_000_000, 0, 1_100_000, 0, None)
+    assert window_of(posted) == BudgetView(grocer, 1_500_000_000, 0, 1_100_000, 0, None)
 
     assert await till.movements("k", "kind", "party_id", "funder_id", "issuer_id", "points", "requested_points") == [
         ("EARN", grocer, grocer, grocer, 100, 100)
@@ -229,7 +229,7 @@ async def test_a_replay_moves_nothing_and_shows_today_s_balances(till: Till) -> 
     till.clock.to(2017, 4, 2)
 
     again = await till.accept(command)
-    assert again.budget == BudgetView(1, 1_500_000_000, 0, 0, 0, None)  # April's window
+    assert window_of(again) == BudgetView(1, 1_500_000_000, 0, 0, 0, None)  # April's window
     assert again == first._replace(
         replayed=True, balance=BalanceView(first.balance.account_id, 77, 0, 0), budget=again.budget
     )

@@ -12,7 +12,7 @@ from domain.errors import RefusalCode
 from domain.loading import load_commands
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
-from tests.domain.tills import APRIL, MARCH, Till, by_reference, queue_on
+from tests.domain.tills import APRIL, MARCH, Till, by_reference, queue_on, window_of
 
 ROW = ("points", "shortfall_points", "issue_value_micro", "service_fee_micro", "pool_value_micro", "budget_micro")
 
@@ -34,7 +34,7 @@ async def test_a_whole_return_in_all_its_rows(till: Till) -> None:
     assert (row.amount_minor, row.points, row.moved_points, row.period_id) == (10_000, None, -100, MARCH)
     assert (posted.points, posted.shortfall_points, posted.awards, posted.replayed) == (100, 0, (), False)
     assert posted.balance == BalanceView(till.members["card-1"].account_id, 0, 0, 0)
-    assert posted.budget == BudgetView(grocer, 1_500_000_000, 0, 0, 0, None)
+    assert window_of(posted) == BudgetView(grocer, 1_500_000_000, 0, 0, 0, None)
     [(award_id, lot_id)] = await till.movements("k", "id", "lot_id")
     columns = ("kind", "party_id", "funder_id", "issuer_id", "lot_id", "reverses_id", "reverses_period_id")
     assert await till.movements("v", *columns) == [("EARN_REVERSAL", grocer, grocer, grocer, lot_id, award_id, MARCH)]
@@ -189,7 +189,7 @@ async def test_a_replayed_return_means_what_it_meant(open_till: OpenTill) -> Non
 
     again = await till.accept(command)
     assert again == posted._replace(replayed=True, balance=posted.balance._replace(available=66), budget=again.budget)
-    assert again.budget == BudgetView(1, 1_500_000_000, 0, 66 * 11_000, 0, None)
+    assert window_of(again) == BudgetView(1, 1_500_000_000, 0, 66 * 11_000, 0, None)
     by_id = command._replace(original=OriginalRef(command_id=first.command.id))
     assert (await till.accept(by_id)).replayed
     await till.refuse(till.reversal("v2", by_reference("r")), RefusalCode.AMBIGUOUS_REFERENCE, "reference")
@@ -261,7 +261,7 @@ async def test_a_budget_may_be_credited_below_nothing(till: Till) -> None:
     till.clock.to(2017, 4, 10)
     posted = await till.accept(till.reversal("v", "k"))
 
-    assert posted.budget == BudgetView(1, 1_500_000_000, 0, -1_100_000, 0, None)
+    assert window_of(posted) == BudgetView(1, 1_500_000_000, 0, -1_100_000, 0, None)
 
 
 async def test_use_or_lose_lets_the_money_of_a_past_window_lapse(open_till: OpenTill) -> None:
@@ -273,7 +273,7 @@ async def test_use_or_lose_lets_the_money_of_a_past_window_lapse(open_till: Open
     posted = await till.accept(till.reversal("v2", "k", amount="40.00"))
 
     # The partner is credited on its statement all the same.
-    assert posted.budget == BudgetView(1, 1_500_000_000, 0, 0, 0, None)
+    assert window_of(posted) == BudgetView(1, 1_500_000_000, 0, 0, 0, None)
     assert await till.movements("v2", *ROW, "budget_id") == [(-40, 0, 400_000, 40_000, -400_000, 0, None)]
     assert await till.budget() == (990_000, False)
 

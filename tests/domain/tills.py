@@ -15,6 +15,7 @@ from domain.commands import (
     Amount,
     Authorize,
     BasketLine,
+    BudgetView,
     Burn,
     Capture,
     Command,
@@ -360,6 +361,12 @@ class Till:
 
 def _original(named: str | OriginalRef) -> OriginalRef:
     return OriginalRef(key=named) if isinstance(named, str) else named
+
+
+def window_of(posted: Posted) -> BudgetView:
+    """The budget window that a receipt shows, without the id that it happens to have."""
+    assert posted.budget is not None
+    return posted.budget._replace(budget_id=None)
 
 
 def by_reference(reference: str, kind: CommandKind | None = None, store: StoreRef = NO_STORE) -> OriginalRef:

@@ -355,6 +355,16 @@ points_per_unit = "1.5"
             TERMS.replace("from 2017-01-01", "number 1")
             + 'from = "2017-01-01" must be a date without quotes, such as from = 2017-01-01',
         ),
+        (
+            'limit = "1500.00"',
+            'limit = "1500.00"\nfunding = "PREPAID"',
+            BUDGET + "every: what was paid in does not end with a period; leave it out where funding is PREPAID",
+        ),
+        (
+            'every = "month"\nlimit = "1500.00"',
+            'on_limit = "OVERDRAFT"\nfunding = "PREPAID"',
+            BUDGET + 'on_limit = "OVERDRAFT" is credit, which a PREPAID budget does not have: top it up',
+        ),
         ('limit = "1500.00"', 'limit = "1500.001"', BUDGET + 'limit = "1500.001" must have at most 2 decimals'),
         ('limit = "1500.00"', 'limit = "1500.00"\nlimt = "1"', BUDGET + 'unknown key "limt"; did you mean "limit"?'),
         (
@@ -478,3 +488,11 @@ def test_every_problem_is_told_at_once() -> None:
 )
 def test_a_file_of_another_shape_is_refused(text: str, problem: str) -> None:
     assert problems(text)[0].startswith(problem)
+
+
+def test_a_prepaid_budget_needs_neither_a_limit_nor_an_end() -> None:
+    text = with_change('every = "month"\nlimit = "1500.00"', 'funding = "PREPAID"')
+
+    budget = parse_coalition(text).partners[0].budgets[0]
+
+    assert (budget.funding, budget.limit_micro, budget.per_period, budget.ends) == ("PREPAID", 0, False, None)

@@ -1,15 +1,17 @@
 """A changed budget and the windows that it has: their limits, their alerts, and the plan they belong to."""
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import text
 
-from domain.commands import Posted
+from domain.commands import Amount, Posted
 from domain.database import Database
 from domain.terms import Configuration
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
+from settlement.top_ups import TopUp, top_up_budget
 from tests.factories import COALITION_TOML, MID_MARCH, a_purchase, an_enrolment, apply_toml, fixed_clock, open_till
 from tests.partners.helpers import changed, refusal, sold
 
@@ -221,3 +223,35 @@ async def test_other_partners_windows_are_left_alone(database: Database) -> None
     await apply_toml(database, COALITION_TOML.replace('limit = "600.00"', 'limit = "700.00"'))
 
     assert await windows(database) == [before[0], (date(2017, 1, 1), 3, 700_000_000, 0, 1_170_000, None)]
+
+
+FLOAT = (('every = "month"\n', ""), ('funding = "POSTPAID"', 'funding = "PREPAID"'))
+
+
+async def test_a_float_keeps_what_was_paid_in_whatever_the_file_changes(database: Database) -> None:
+    configuration = await apply_toml(database, changed(*FLOAT, ('limit = "1500.00"', 'limit = "1.10"')))
+    async with open_till(database) as till:
+        await till.post(an_enrolment(configuration))
+        assert isinstance(await till.post(a_purchase(configuration, "k")), Posted)
+    payment = TopUp("top", configuration.partners_by_code["grocer"].id, Amount(Decimal("1.10"), "EUR"), MID_MARCH)
+    await top_up_budget(database, fixed_clock(), payment)
+    single, grocer = date(2017, 1, 1), (FLOAT[0], FLOAT[1], ('limit = "1500.00"', 'limit = "1.10"'))
+    assert await windows(database) == [(single, 0, 2_200_000, 0, 1_100_000, None)]
+
+    await apply_toml(database, changed(*grocer, ('alert_at = "0.80"', 'alert_at = "0.50"')))
+
+    assert await windows(database) == [(single, 0, 2_200_000, 0, 1_100_000, MID_MARCH)]
+    prefix = "budget of grocer from 2017-01-01: its "
+    assert await refusal(database, changed(*grocer, ('limit = "1.10"', 'limit = "5.00"'))) == [
+        prefix + "float opened with 1.1, which `limit` cannot change: top it up instead"
+    ]
+    assert await refusal(database, COALITION_TOML) == [
+        prefix + "window from 2017-01-01 was used: `funding` needs a budget with a new `from`"
+    ]
+
+
+async def test_a_credit_does_not_become_a_float(database: Database) -> None:
+    await sold(database)
+    assert await refusal(database, changed(*FLOAT)) == [
+        "budget of grocer from 2017-01-01: its window 2017-03 was used: `funding` needs a budget with a new `from`"
+    ]
