@@ -30,6 +30,7 @@ mutation Close($input: ClosePeriodInput!) {
       period {
         id label state opensAt closesAt
         operatorNet { amount currency } poolChange { amount currency } margin { amount currency }
+        tax { amount currency }
         statements {
           id
           partner { id code name }
@@ -86,7 +87,8 @@ def print_closed(closed: dict[str, Any]) -> None:
     for statement in period["statements"]:
         table.add_row(statement["partner"]["code"], *(statement[name]["amount"] for name in ("net", "due")))
     Console().print(table)
-    for name, key in (("operator net", "operatorNet"), ("pool change", "poolChange"), ("margin", "margin")):
+    figures = {"operator net": "operatorNet", "pool change": "poolChange", "margin": "margin", "tax": "tax"}
+    for name, key in figures.items():
         typer.echo(f"{name}: {period[key]['amount']} {period[key]['currency']}")
     checks = period["certificate"]["checks"]
     held = sum(check["holds"] for check in checks)
