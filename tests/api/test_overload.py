@@ -276,7 +276,8 @@ async def test_every_refusal_counts_once(shop: Shop, monkeypatch: pytest.MonkeyP
 
 NOT_QUEUED = {
     "closePeriod", "proposeAdjustment", "proposePointsAdjustment", "proposeOverdraft", "proposeWriteOff",
-    "approveProposal", "rejectProposal", "withdrawProposal",
+    "approveProposal", "rejectProposal", "withdrawProposal", "recordPayment", "topUpBudget", "disputeStatement",
+    "decideDispute", "withdrawDispute",
 }  # fmt: skip
 """What the operator does seldom: it waits for nobody, or (an approval of points) may be executed to be refused."""
 

@@ -152,6 +152,9 @@ async def test_what_comes_back_to_the_duplicate_s_account_follows_it(till: Till,
     # Both moved lots are whole, so the merge can still be undone: all of the points go back.
     assert (await till.accept(till.unmerge("u", "m"))).points == 100
     assert (await till.available("card-1"), await till.available("card-2")) == (0, 100)
+    # What was passed on in a merge that is undone has nothing to do with the next one.
+    await till.accept(till.merge("m2"))
+    assert (await till.accept(till.unmerge("u2", "m2"))).points == 100
     assert (await verify(database, till.clock)).holds
 
 
