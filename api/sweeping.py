@@ -9,6 +9,7 @@ from rich.console import Console
 from api.importing import progress_bar
 from api.runtime import Runtime
 from domain.commands import Sweep, Swept
+from domain.parking import expire_parked
 from domain.queue import PostingQueue
 from domain.sweeping import NOTHING_YET, due_accounts
 
@@ -26,6 +27,7 @@ class SweepSummary:
     confirmed_awards: int = 0
     confirmed_points: int = 0
     timed_out_holds: int = 0
+    expired_reversals: int = 0
     failed: int = 0
 
     def as_json(self) -> dict[str, int]:
@@ -37,6 +39,7 @@ class SweepSummary:
             "confirmedAwards": self.confirmed_awards,
             "confirmedPoints": self.confirmed_points,
             "timedOutHolds": self.timed_out_holds,
+            "expiredReversals": self.expired_reversals,
             "failed": self.failed,
         }
 
@@ -62,6 +65,7 @@ async def sweep_all(
     """
     summary = SweepSummary()
     now = runtime.clock()
+    summary.expired_reversals = await expire_parked(runtime.database, now)
     after = NOTHING_YET
     while not is_stopped():
         page = await due_accounts(runtime.database, now, after, PAGE_ACCOUNTS)

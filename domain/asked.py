@@ -169,6 +169,9 @@ class Known:
     budget_ids: set[int]
     """Windows beside those of the bookings: pending awards reserved money of them."""
 
+    has_parked: bool = False
+    """Known under the locks: reversals wait for originals that did not arrive, or may have to."""
+
     @property
     def account_ids(self) -> set[int]:
         """Accounts that the batch may change."""

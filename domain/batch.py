@@ -17,6 +17,7 @@ from domain.commands import BudgetView, CommandKind, CommandRow, MovementKind, O
 from domain.errors import RefusalCode, Refused
 from domain.lots import Account, Hold, Lot, PendingAward
 from domain.members import is_clean_text
+from domain.parked import Parked
 from domain.positions import Contribution
 from domain.proposals import Decision, Proposal
 from domain.terms import BudgetPlan, Configuration, Partner, Terms
@@ -283,6 +284,7 @@ class Batch:
     new_lot_uses: list[LotUseRow] = field(default_factory=list)
     new_awards: list[PendingAward] = field(default_factory=list)
     new_holds: list[Hold] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
     written_commands: list[tuple[CommandRow, CommandInput]] = field(default_factory=list)
     """What was written ahead of the batch's end is here, and no longer among the new."""
 

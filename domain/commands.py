@@ -162,6 +162,7 @@ class Reverse(NamedTuple):
     lines: tuple[BasketLine, ...] | None = None
     points: int | None = None
     reason: str | None = None
+    awaits_original: bool = False  # whether it waits where the original did not arrive yet
 
 
 class ConfirmPayment(NamedTuple):
@@ -374,8 +375,7 @@ class CommandRow(NamedTuple):
     recorded_at: datetime
     period_id: int
     moved_points: int
-    """Sum of the points of the command's movements on its own account, signed from the member's side; of a capture, of
-    what it burned alone."""
+    """Sum of its movements' points on its own account, signed from the member's side; of a capture, what it burned."""
 
 
 class AwardResult(NamedTuple):
@@ -448,8 +448,7 @@ class Posted(NamedTuple):
     """Answer to what moves points: the stored command, and the balances after it (a replay: today's).
 
     ``points`` is what the caller asked about, positive: granted, burned, set aside, set free, moved to another account,
-    taken back or given back by a reversal, or made usable by a payment. ``hold`` is that of an
-    authorization, its capture or its void.
+    taken back or given back by a reversal, or made usable by a payment. ``hold``: an authorization's, however resolved.
     ``shortfall_points`` of a reversal could not be taken back and stay charged to the issuing partner.
     """
 
@@ -480,4 +479,22 @@ class Swept(NamedTuple):
         return False
 
 
-Outcome = Enrolled | Posted | Swept | Refusal
+class ParkedReversal(NamedTuple):
+    """Answer to Reverse where it waits for its original, and what became of it since; see ``domain.parked.Parked``."""
+
+    id: int
+    partner_id: int
+    key: str
+    original_key: str | None
+    reference: str | None
+    kind: CommandKind | None
+    state: str
+    occurred_at: datetime
+    recorded_at: datetime
+    expires_at: datetime
+    command_id: int | None
+    refusal_code: str | None
+    replayed: bool = False
+
+
+Outcome = Enrolled | Posted | Swept | ParkedReversal | Refusal

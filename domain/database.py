@@ -31,6 +31,9 @@ CLOSING_LOCK_CLASS = 3
 PERFORMANCE_LOCK_CLASS = 4
 """First key of the advisory lock that lets one process at a time store facts for reports (second key: 0)."""
 
+PARKING_LOCK_CLASS = 5
+"""Advisory lock shared by batches, taken alone by those that may park a reversal whose original is missing."""
+
 DEADLOCK = "40P01"
 SERIALIZATION = "40001"
 LOCK_TIMEOUT = "55P03"

@@ -22,6 +22,7 @@ from domain.commands import (
     LeavePool,
     Merge,
     Outcome,
+    Posted,
     Refusal,
     Reverse,
     Sweep,
@@ -31,13 +32,13 @@ from domain.commands import (
 )
 from domain.database import BatchConnection
 from domain.earning import decide_earn
-from domain.enrolling import decide_enroll
+from domain.enrolling import decide_enroll, key_conflict
 from domain.errors import Refused
 from domain.holding import decide_authorize, decide_capture, decide_void, time_out_due
 from domain.merging import decide_merge, decide_unmerge
+from domain.parking import decide_reversal, under_key, with_what_waited
 from domain.paying import decide_payment
 from domain.pooling import decide_create_pool, decide_join_pool, decide_leave_pool
-from domain.reversing import decide_reverse
 from domain.sweeping import decide_sweep
 from domain.transferring import decide_transfer
 from domain.writing import write_ahead
@@ -77,7 +78,7 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
     Capture: decide_capture,
     Void: decide_void,
     Adjust: lambda batch, command: decide_adjust(batch, command, member_of(batch, command.member)),
-    Reverse: decide_reverse,
+    Reverse: decide_reversal,
     ConfirmPayment: decide_payment,
     Sweep: decide_sweep,
     Merge: lambda batch, command: decide_merge(
@@ -97,9 +98,20 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
 def decide(batch: Batch, command: Command) -> Outcome:
     """What becomes of one command; a refusal changes nothing of the batch."""
     try:
-        return DECIDERS[type(command)](batch, command)
+        if not batch.parked:
+            # Hot: nearly always nothing waits.
+            return DECIDERS[type(command)](batch, command)
+        return _decide_beside_parked(batch, command)
     except Refused as refused:
         return Refusal(refused.code, refused.message, refused.field, command.key)
+
+
+def _decide_beside_parked(batch: Batch, command: Command) -> Outcome:
+    """Also posts what waited for the command; the key of what waits is taken."""
+    if not isinstance(command, Reverse | Sweep) and under_key(batch, command.partner_id, command.key) is not None:
+        raise key_conflict()
+    outcome = DECIDERS[type(command)](batch, command)
+    return with_what_waited(batch, outcome) if isinstance(outcome, Posted) else outcome
 
 
 def _burning_member(batch: Batch, command: Burn | Authorize) -> Member | None:

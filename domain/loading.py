@@ -10,41 +10,61 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from domain.awards import match_returned_lines
 from domain.baskets import lines_from_text
 from domain.batch import Budget, BurnUse, Member, Original, StoredAward
 from domain.commands import CommandKind, CommandRow, MovementKind
-from domain.database import CONFIGURATION_LOCK_CLASS, PERIOD_LOCK_CLASS, BatchConnection, Connection, int_array
-from domain.lots import Account, Hold, Lot
+from domain.database import (
+    CONFIGURATION_LOCK_CLASS,
+    PARKING_LOCK_CLASS,
+    PERIOD_LOCK_CLASS,
+    BatchConnection,
+    Connection,
+    int_array,
+)
+from domain.lots import Account, Lot
 from domain.terms import BudgetPlan
 from domain.values import NO_STORE_ID
 
-LOCKS_SQL = text(
-    f"""
-    SELECT pg_advisory_xact_lock_shared({CONFIGURATION_LOCK_CLASS}, 0)
-    UNION ALL
-    SELECT pg_advisory_xact_lock_shared({PERIOD_LOCK_CLASS}, p)
-      FROM (SELECT p FROM unnest(CAST(:periods AS integer[])) AS p ORDER BY p OFFSET 0) AS ascending
-    """  # noqa: S608 (two numbers of this application)
-)
+
+def _locks_sql(parking: str) -> TextClause:
+    return text(
+        f"""
+        SELECT pg_advisory_xact_lock_shared({CONFIGURATION_LOCK_CLASS}, 0)
+        UNION ALL
+        SELECT pg_advisory_xact_lock_shared({PERIOD_LOCK_CLASS}, p)
+          FROM (SELECT p FROM unnest(CAST(:periods AS integer[])) AS p ORDER BY p OFFSET 0) AS ascending
+        UNION ALL
+        SELECT {parking}({PARKING_LOCK_CLASS}, 0)
+        """  # noqa: S608 (numbers and functions named by this module)
+    )
+
+
+LOCKS_SQL = _locks_sql("pg_advisory_xact_lock_shared")
+PARKING_LOCKS_SQL = _locks_sql("pg_advisory_xact_lock")
 
 STATE_SQL = text(
     """
     SELECT (SELECT version FROM programme) AS version,
            (SELECT max(id) FROM period WHERE state <> 'OPEN') AS last_not_open,
-           (SELECT array_agg(id) FROM period WHERE id = ANY(CAST(:periods AS integer[]))) AS present
+           (SELECT array_agg(id) FROM period WHERE id = ANY(CAST(:periods AS integer[]))) AS present,
+           EXISTS (SELECT FROM early_reversal WHERE state = 'WAITING') AS has_parked
     """
 )
 
 
 class State(NamedTuple):
-    """What stands after the advisory locks: configuration version, the last period not open, which rows exist."""
+    """What stands after the advisory locks: configuration version, the last period not open, which rows exist.
+
+    ``has_parked``: reversals wait for originals that did not arrive yet.
+    """
 
     version: int | None
     last_not_open: int | None
     present: list[int] | None
+    has_parked: bool
 
 
 async def lock_shared(connection: Connection, periods: Iterable[int]) -> None:
@@ -432,40 +452,6 @@ async def load_lots(connection: BatchConnection, accounts: Collection[Account], 
         by_id[row[0]].lots.append(Lot(*row))
     for account in accounts:
         account.all_lots_loaded = True
-
-
-HOLDS_SQL = text(
-    """
-    SELECT h.account_id, h.id, h.transaction_id, h.partner_id, c.store_id, c.member_id, c.reference, h.points,
-           h.captured, h.released, h.state, h.expires_at, t.terms_id,
-           array_agg(u.lot_id ORDER BY u.id), array_agg(u.points ORDER BY u.id)
-      FROM (SELECT * FROM hold WHERE account_id = ANY(CAST(:accounts AS bigint[])) AND state = 'OPEN'
-             UNION
-            SELECT * FROM hold WHERE command_id = ANY(CAST(:commands AS bigint[]))) AS h
-      JOIN command AS c ON c.id = h.command_id
-      JOIN transaction AS t ON t.account_id = h.account_id AND t.id = h.transaction_id
-      JOIN lot_use AS u ON u.account_id = h.account_id AND u.transaction_id = h.transaction_id
-     GROUP BY h.account_id, h.id, h.transaction_id, h.partner_id, c.id, h.points, h.captured, h.released, h.state,
-              h.expires_at, t.terms_id
-     ORDER BY h.id
-    """
-)
-
-
-async def load_holds(
-    connection: BatchConnection,
-    accounts: Mapping[int, Account],
-    account_ids: Collection[int],
-    command_ids: Collection[int],
-) -> set[int]:
-    """Step 6: the open holds of some accounts, and those of some authorizations; answers the lots they stand on."""
-    rows = await connection.execute(HOLDS_SQL, {"accounts": list(account_ids), "commands": list(command_ids)})
-    lot_ids: set[int] = set()
-    for *columns, lots, parts in rows.all():
-        hold = Hold(*[*columns, list(zip(lots, parts, strict=True))])
-        accounts[hold.account_id].holds[hold.id] = hold
-        lot_ids.update(lots)
-    return lot_ids
 
 
 ID_BLOCK_SQL = text("SELECT nextval('ledger_id')")

@@ -40,13 +40,13 @@ from domain.deciding import decide, decide_all
 from domain.enrolling import enrolment_identifiers
 from domain.errors import RefusalCode, Refused
 from domain.floats import drawn_floats
+from domain.held import load_holds
 from domain.ledger import ensure_periods
 from domain.loading import (
     claim_identifiers,
     create_budgets,
     load_commands,
     load_details,
-    load_holds,
     load_lots,
     load_members,
     load_secret,
@@ -58,6 +58,7 @@ from domain.loading import (
     resolve_members,
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
+from domain.parking import load_parked, lock_parking, may_park
 from domain.pending import BudgetsMissing, load_pending, reserved_budgets
 from domain.periods import Clock
 from domain.pooling import load_pools
@@ -295,7 +296,9 @@ class PostingQueue:
                 known = await self._before_locks(connection, configuration, commands, expected, is_quote=is_quote)
                 known.budget_ids |= budget_ids
                 async with connection.transaction():
-                    clock = await self._lock_periods(connection, configuration, commands, expected, is_quote=is_quote)
+                    clock = await self._lock_periods(
+                        connection, configuration, commands, expected, known, is_quote=is_quote
+                    )
                     batch = Batch(clock, self._ids, known.secret, is_quote=is_quote, sent_before=sent_before)
                     await self._load(connection, batch, commands, known)
                     if is_quote:
@@ -369,11 +372,12 @@ class PostingQueue:
         configuration: Configuration,
         commands: Sequence[Command],
         expected: set[int],
+        known: Known,
         *,
         is_quote: bool,
     ) -> BatchClock:
         """Steps 1 and 2. Raises StartOver when configuration or periods are not what step 0 expected."""
-        await lock_shared(connection, expected)
+        await (lock_parking if may_park(commands) else lock_shared)(connection, expected)
         state = await load_state(connection, expected)
         if state.version != configuration.programme.version:
             self._configuration.held = await load_configuration(connection)
@@ -385,6 +389,7 @@ class PostingQueue:
         if not targets <= expected or not (is_quote or targets <= present):
             self._known_periods &= present
             raise StartOver
+        known.has_parked = state.has_parked or may_park(commands)
         return clock
 
     async def _load(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command], known: Known) -> None:
@@ -425,6 +430,8 @@ class PostingQueue:
         if accounts:
             await load_lots(connection, accounts, lot_ids)
         await load_pending(connection, batch, commands, needed, original_ids)
+        if known.has_parked:
+            await load_parked(connection, batch, commands, known)
 
     async def _claim(self, connection: BatchConnection, batch: Batch, commands: Sequence[Command]) -> None:
         claims: dict[tuple[str, str], tuple[int, int]] = {}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow, HoldView
+from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow, HoldView, ParkedReversal
 from domain.loading import LIVE_OVERDRAFT_SQL
 from domain.terms import Partner, Store
 
@@ -256,8 +256,25 @@ HOLD_CONDITIONS = {
     "reference": "c.reference = :reference",
     "expires_before": "h.expires_at < :expires_before",
 }
+PARKED_SQL = """
+    SELECT e.id, e.partner_id, e.idempotency_key, e.original_key, e.reference, e.kind, e.state, e.occurred_at,
+           e.recorded_at, e.expires_at, e.command_id, e.refusal_code
+      FROM early_reversal AS e WHERE true
+"""
+PARKED_CONDITIONS = {
+    "partner": "e.partner_id = :partner",
+    "before": "e.id < :before",
+    "state": "e.state = :state",
+    "original_key": "e.original_key = :original_key",
+    "reference": "e.reference = :reference",
+}
 RESOLUTIONS_SQL = text(f"{TRANSACTIONS_SQL} AND c.reverses_id = ANY(:ids) AND c.kind IN ('CAPTURE', 'VOID')")
-_CONDITIONS = {"MEMBER": MEMBER_CONDITIONS, "TRANSACTION": TRANSACTION_CONDITIONS, "HOLD": HOLD_CONDITIONS}
+_CONDITIONS = {
+    "MEMBER": MEMBER_CONDITIONS,
+    "TRANSACTION": TRANSACTION_CONDITIONS,
+    "HOLD": HOLD_CONDITIONS,
+    "PARKED": PARKED_CONDITIONS,
+}
 
 
 @cache
@@ -297,6 +314,13 @@ async def hold_by_id(connection: AsyncConnection, account_id: int, hold_id: int)
 def _hold(row: Sequence[Any]) -> HoldRow:
     width = len(HoldView._fields)
     return HoldRow(HoldView(*row[:width]), *row[width:])
+
+
+async def parked_page(connection: AsyncConnection, conditions: Mapping[str, Any], limit: int) -> list[ParkedReversal]:
+    """Parked reversals that meet the conditions (names of PARKED_CONDITIONS), latest id first."""
+    query = _page_query(PARKED_SQL, "e.id", "PARKED", *conditions)
+    rows = [ParkedReversal(*row) for row in await connection.execute(query, {**conditions, "limit": limit})]
+    return [row._replace(kind=None if row.kind is None else CommandKind(row.kind)) for row in rows]
 
 
 async def resolutions_of(connection: AsyncConnection, hold_ids: Sequence[int]) -> dict[int, CommandRow]:

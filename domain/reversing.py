@@ -43,7 +43,7 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
     batch.check_key(command.key)
     earlier = batch.by_key.get((command.partner_id, command.key))
     original = original_of(batch, command.partner_id, command.original, earlier)
-    ask = _ask(batch, command)
+    ask = read_ask(batch, command)
     print_ = fingerprint(
         kind=CommandKind.REVERSAL,
         member_id=original.command.member_id,
@@ -66,7 +66,8 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
     return _reverse_burn(batch, command, original, ask, print_)
 
 
-def _ask(batch: Batch, command: Reverse) -> Ask:
+def read_ask(batch: Batch, command: Reverse) -> Ask:
+    """What a reversal asks for, in whole numbers. Raises Refused naming the input at fault."""
     batch.check_reason(command.reason)
     programme = batch.configuration.programme
     amount_minor = None if command.amount is None else checked_amount(command.amount, programme, "amount")

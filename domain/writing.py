@@ -18,6 +18,7 @@ from domain.floats import on_floats, write_float_uses
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot, PendingAward
 from domain.merging import write_merge
+from domain.parking import write_parked
 from domain.pooling import write_pool_change
 from domain.positions import Contribution, MovementSums, contributions
 from domain.proposing import settle_proposal
@@ -165,6 +166,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _update_lots(connection, batch.accounts.values())
     await _update_awards(connection, batch.accounts.values())
     await _write_holds(connection, batch)
+    await write_parked(connection, batch)
     await _update_accounts(connection, batch.accounts.values())
     await _update_budgets(connection, batch)
     await write_float_uses(connection, batch.on_floats)

@@ -129,6 +129,12 @@ class ReverseInput:
     points: Points | None = strawberry.field(description="Of a burn: how many points are given back.")
     occurred_at: datetime = strawberry.field(description=OCCURRED_AT)
     reason: str | None = strawberry.field(description="Why, for your own records.")
+    await_original: bool = strawberry.field(
+        default=False,
+        description="For a till that was offline and sends out of order: where the original did not arrive yet, the"
+        " reversal is parked (ParkedReversal) and posted when it does, instead of TRANSACTION_NOT_FOUND. Name the"
+        " original by originalKey, or by reference and kind.",
+    )
 
     def as_command(self, context: Context) -> commands.Reverse:
         """The domain's command of it, from the viewer's partner."""
@@ -148,6 +154,7 @@ class ReverseInput:
             lines=basket(self.lines),
             points=self.points,
             reason=self.reason,
+            awaits_original=self.await_original,
         )
 
 

@@ -19,6 +19,7 @@ from api.graphql.holds import BurnHold, HoldMutations, HoldQueries, hold_by_numb
 from api.graphql.ids import plain_number, split
 from api.graphql.members import Member, MemberQueries
 from api.graphql.money import Node
+from api.graphql.parked import ParkedQueries
 from api.graphql.partners import PartnerQueries, partner_by_id
 from api.graphql.payments import PaymentMutations, PaymentQueries
 from api.graphql.pending import PendingMutations
@@ -86,6 +87,7 @@ class Query(
     TransactionQueries,
     TillQueries,
     HoldQueries,
+    ParkedQueries,
     SettlementQueries,
     PaymentQueries,
     ReportQueries,

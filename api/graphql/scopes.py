@@ -52,6 +52,7 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.confirmPayment": any_of("points:earn"),
     "Mutation.confirmPaymentMany": any_of("points:earn"),
     "Query.holds": READ_HOLDS,
+    "Query.parkedReversals": any_of("points:reverse", "partner:read", "settlement:read", "audit:read"),
     "Mutation.burn": any_of("points:burn"),
     "Mutation.burnMany": any_of("points:burn"),
     "Mutation.authorizeBurn": any_of("points:burn"),

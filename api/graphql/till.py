@@ -12,6 +12,7 @@ from api.graphql.inputs import BurnInput, EarnInput, EnrollMemberInput, ReverseI
 from api.graphql.limits import MANY_MAX
 from api.graphql.members import Balance, Member, balance_of, worth_in
 from api.graphql.money import Money
+from api.graphql.parked import ParkedReversal
 from api.graphql.partners import BudgetStatus, Partner, budget_status, known_partner
 from api.graphql.refusals import Refusal, refusal_of
 from api.graphql.scalars import Points
@@ -302,7 +303,11 @@ BurnResult = Annotated[
     BurnReceipt | Refusal, strawberry.union("BurnResult", description="A receipt, or why there is none.")
 ]
 ReverseResult = Annotated[
-    ReversalReceipt | Refusal, strawberry.union("ReverseResult", description="A receipt, or why there is none.")
+    ReversalReceipt | ParkedReversal | Refusal,
+    strawberry.union(
+        "ReverseResult",
+        description="A receipt, or why there is none; with awaitOriginal perhaps that it waits for its original.",
+    ),
 ]
 EnrollMemberResult = Annotated[
     EnrolledMember | Refusal, strawberry.union("EnrollMemberResult", description="The member, or why there is none.")
@@ -331,8 +336,10 @@ def burn_result(outcome: commands.Outcome) -> BurnReceipt | Refusal:
     return BurnReceipt(posted=outcome)
 
 
-def reverse_result(outcome: commands.Outcome) -> ReversalReceipt | Refusal:
+def reverse_result(outcome: commands.Outcome) -> ReversalReceipt | ParkedReversal | Refusal:
     """The schema's value of a reversal's outcome."""
+    if isinstance(outcome, commands.ParkedReversal):
+        return ParkedReversal(row=outcome)
     if isinstance(outcome, commands.Refusal):
         return refusal_of(outcome)
     assert isinstance(outcome, commands.Posted)

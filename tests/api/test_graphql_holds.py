@@ -246,3 +246,58 @@ async def test_five_hundred_and_no_more(till: Caller) -> None:
     assert error["message"] == "inputs has 501 items, at most 500: send the rest in further requests"
     posted = (await till.run(BURN_MANY, {"inputs": inputs[:500]}))["burnMany"]
     assert [one.get("points") for one in posted] == [1] * 100 + [None] * 400
+
+
+EARLY = """mutation ($inputs: [ReverseInput!]!) { reverseMany(inputs: $inputs) { __typename
+  ... on ReversalReceipt { points } ... on Refusal { code }
+  ... on ParkedReversal { idempotencyKey originalKey reference kind state refusalCode expiresAt replayed
+    partner { code } transaction { id } } } }"""
+PARKED = """query ($filter: ParkedReversalFilter, $first: Int, $after: String) {
+  parkedReversals(filter: $filter, first: $first, after: $after) {
+    nodes { idempotencyKey state refusalCode transaction { kind points } } pageInfo { endCursor } } }"""
+
+
+async def test_a_reversal_before_its_original_waits_for_it(shop: Shop, till: Caller) -> None:
+    named = {"reference": "p", "kind": "EARN", "amount": {"amount": "40.00", "currency": "EUR"}}
+    inputs = [
+        {"idempotencyKey": "r1", **named, "awaitOriginal": True, **AT},
+        {"idempotencyKey": "r2", "originalKey": "p", **AT},
+        {"idempotencyKey": "r3", "originalKey": "p", "points": 1, "awaitOriginal": True, **AT},
+        {"idempotencyKey": "r4", "originalKey": "k", "awaitOriginal": True, **AT},
+    ]
+    waits = {
+        "__typename": "ParkedReversal",
+        "idempotencyKey": "r1",
+        "originalKey": None,
+        "reference": "p",
+        "kind": "EARN",
+        "state": "WAITING",
+        "refusalCode": None,
+        "expiresAt": "2017-04-14T12:00:00Z",
+        "replayed": False,
+        "partner": {"code": "grocer"},
+        "transaction": None,
+    }
+    first, second, third, fourth = (await till.run(EARLY, {"inputs": inputs}))["reverseMany"]
+    assert first == waits
+    assert second == {"__typename": "Refusal", "code": "TRANSACTION_NOT_FOUND"}
+    assert (third["__typename"], fourth) == ("ParkedReversal", {"__typename": "ReversalReceipt", "points": 100})
+    [again] = (await till.run(EARLY, {"inputs": inputs[:1]}))["reverseMany"]
+    assert again == waits | {"replayed": True}
+
+    assert (await till.earn("p"))["balance"] == {"available": 60}
+    [posted] = (await till.run(EARLY, {"inputs": inputs[:1]}))["reverseMany"]
+    assert posted == {"__typename": "ReversalReceipt", "points": 40}
+
+    async def listed(caller: Caller, **variables: Any) -> Any:
+        return (await caller.run(PARKED, variables))["parkedReversals"]["nodes"]
+
+    refused = {"idempotencyKey": "r3", "state": "REFUSED", "refusalCode": "INPUT_INVALID", "transaction": None}
+    reversed_ = {"kind": "REVERSAL", "points": -40}
+    done = {"idempotencyKey": "r1", "state": "POSTED", "refusalCode": None, "transaction": reversed_}
+    assert await listed(till) == await listed(await shop.caller(None)) == [refused, done]
+    assert await listed(await shop.caller("fuel")) == []
+    assert await listed(till, filter={"state": "POSTED"}) == await listed(till, filter={"reference": "p"}) == [done]
+    assert await listed(till, filter={"originalKey": "p"}) == [refused]
+    page = (await till.run(PARKED, {"first": 1}))["parkedReversals"]
+    assert await listed(till, after=page["pageInfo"]["endCursor"]) == [done]

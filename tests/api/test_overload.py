@@ -279,7 +279,7 @@ NOT_QUEUED = {
     "approveProposal", "rejectProposal", "withdrawProposal", "recordPayment", "topUpBudget", "disputeStatement",
     "decideDispute", "withdrawDispute",
 }  # fmt: skip
-"""What the operator does seldom: it waits for nobody, or (an approval of points) may be executed to be refused."""
+"""What is done seldom: it waits for nobody, or (an approval of points) may be executed to be refused."""
 
 
 def test_the_short_way_knows_the_schema() -> None:

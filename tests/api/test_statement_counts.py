@@ -38,6 +38,13 @@ COUNTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "captureBurn": (CAPTURE, {"input": {"idempotencyKey": "p", "originalKey": "h", "points": 4, **AT}}, 18),
     "captureBurn, refused": (CAPTURE, {"input": {"idempotencyKey": "z", "originalKey": "h", **AT}}, 11),
     "burn again, without holds": (BURN, {"input": {**BURN_INPUT, "idempotencyKey": "y", "reference": "y"}}, 13),
+    "reverse, parked": (
+        REVERSE,
+        {"input": {"idempotencyKey": "w", "originalKey": "w1", "awaitOriginal": True, **AT}},
+        9,
+    ),
+    "earn while another waits": (EARN, {"input": purchase("w0")}, 14),
+    "earn that one waits for": (EARN, {"input": purchase("w1")}, 16),
     "enrollMember": (ENROLL, {"input": {"idempotencyKey": "e", "card": "card-2"}}, 9),
     "quoteEarn": (QUOTE, {"input": purchase("q")}, 7),
     "member balance": (BALANCE, {}, 1),

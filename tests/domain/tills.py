@@ -195,6 +195,7 @@ class Till:
         points: int | None = None,
         at: datetime | None = None,
         reason: str | None = None,
+        awaits: bool = False,
     ) -> Reverse:
         """A reversal of the command with that key, or of what the reference says."""
         return Reverse(
@@ -206,6 +207,7 @@ class Till:
             self.basket(lines),
             points,
             reason,
+            awaits,
         )
 
     def transfer(
