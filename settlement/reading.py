@@ -127,6 +127,7 @@ class BudgetUse:
     """A budget window that a partner's entries of a period drew on: what they drew, and the window as it stands now.
 
     ``window``: label of the window's period, None for a single budget over all of its plan's dates.
+    ``lapsed_micro``: what was left of the statement's own period when that ended; no window takes over from another.
     """
 
     budget_id: int
@@ -136,6 +137,7 @@ class BudgetUse:
     overdraft_micro: int
     consumed_micro: int
     reserved_micro: int
+    lapsed_micro: int
 
 
 StatementKey = tuple[int, int]
@@ -198,7 +200,9 @@ DRAFT_SHORTFALLS_SQL = text(
 BUDGETS_SQL = text(
     """
     SELECT u.period_id, u.party_id, b.id, w.label, u.drawn_micro, b.limit_micro, b.overdraft_micro, b.consumed_micro,
-           b.reserved_micro
+           b.reserved_micro,
+           CASE WHEN b.period_id = u.period_id AND w.state <> 'OPEN'
+                THEN greatest(b.limit_micro - b.consumed_micro - b.reserved_micro, 0) ELSE 0 END
       FROM (SELECT t.period_id, t.party_id, t.budget_id, sum(t.budget_micro) AS drawn_micro
               FROM transaction AS t
               JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[]))

@@ -64,6 +64,10 @@ class BudgetStatement:
     reserved: Money = strawberry.field(description="Set aside in these windows as they stand now.")
     consumed: Money = strawberry.field(description="What all entries drew on these windows so far.")
     available: Money = strawberry.field(description="What these windows may still spend; approved overdraft included.")
+    lapsed: Money = strawberry.field(
+        description="What was left of this period's windows when it closed: it is not carried over. 0 while the period"
+        " is open, and for single and prepaid budgets, which go on."
+    )
     windows: list[BudgetWindow] = strawberry.field(description="The windows one by one.")
 
 
@@ -80,6 +84,7 @@ def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetS
         reserved=money_from_micro(reserved, programme),
         consumed=money_from_micro(consumed, programme),
         available=money_from_micro(limit + overdraft - reserved - consumed, programme),
+        lapsed=money_from_micro(sum(use.lapsed_micro for use in uses), programme),
         windows=[
             BudgetWindow(
                 period_label=use.window,

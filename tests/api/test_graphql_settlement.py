@@ -20,7 +20,8 @@ STATEMENT = """query ($label: String!, $partner: ID) { settlementStatement(label
   id draft partner { code } period { label state } net { amount currency } due { amount } shortfall
   lines { kind points exact priorPeriodExact billed { amount } transactions { nodes { reference movements {
       kind points party { code } issueValue serviceFee reimbursement breakageShare } } } }
-  budget { limit { amount } drawn { amount } consumed { amount } windows { periodLabel drawn { amount } } } } }"""
+  budget { lapsed { amount } limit { amount } drawn { amount } consumed { amount }
+    windows { periodLabel drawn { amount } } } } }"""
 MONEY_OF_LINE = {"ISSUE": "issueValue", "SERVICE_FEE": "serviceFee", "REIMBURSEMENT": "reimbursement"}
 
 
@@ -90,6 +91,7 @@ async def test_a_statement_is_explained_to_the_micro_unit(shop: Shop, time: Time
         assert {movement["party"]["code"] for movement in movements} == {"grocer"}
         assert sum(Decimal(movement[MONEY_OF_LINE[kind]]) for movement in movements) == Decimal(line["exact"])
     assert statement["budget"] == {
+        "lapsed": {"amount": "0.000000"},
         "limit": {"amount": "1500.000000"},
         "drawn": {"amount": "1.463000"},
         "consumed": {"amount": "1.463000"},
@@ -104,7 +106,14 @@ async def test_a_statement_is_explained_to_the_micro_unit(shop: Shop, time: Time
     assert (fixed["points"], fixed["exact"], fixed["transactions"]["nodes"]) == (None, "-50.000000", [])
     other = (await fuel.run(STATEMENT, {"label": "2017-03"}))["settlementStatement"]
     assert (other["partner"], other["net"]["amount"]) == ({"code": "fuel"}, "-29.54")
-    zero = {"limit": {"amount": "0.000000"}, "drawn": {"amount": "0.000000"}, "consumed": {"amount": "0.000000"}}
+    # 1,500.00 less 1.463: what was left of March ends with it.
+    assert final["budget"]["lapsed"] == {"amount": "1498.537000"}
+    zero = {
+        "lapsed": {"amount": "0.000000"},
+        "limit": {"amount": "0.000000"},
+        "drawn": {"amount": "0.000000"},
+        "consumed": {"amount": "0.000000"},
+    }
     assert other["budget"] == {**zero, "windows": []}
 
 
@@ -210,6 +219,7 @@ async def test_a_reversal_in_the_next_month_is_of_a_prior_period(shop: Shop, tim
         for kind, exact in (("EARN_REVERSAL", "0.330000"), ("SERVICE_FEE_REFUND", "0.033000"))
     ]
     assert statement["budget"]["drawn"] == {"amount": "-0.363000"}
+    assert statement["budget"]["lapsed"] == {"amount": "0.000000"}
     assert statement["budget"]["windows"] == [{"periodLabel": "2017-04", "drawn": {"amount": "-0.363000"}}]
 
 
