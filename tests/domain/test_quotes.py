@@ -10,6 +10,12 @@ from tests.domain.conftest import OpenTill
 from tests.domain.tills import Till
 
 
+def but_for_ids(posted: Posted) -> Posted:
+    """The answer without the ids that rows get when they are made: a quote's rows, and its windows, never are."""
+    budget = None if posted.budget is None else posted.budget._replace(budget_id=None)
+    return posted._replace(command=posted.command._replace(id=0), budget=budget)
+
+
 async def quoted(till: Till, command: Earn | Burn) -> Posted | Refusal:
     """The quote, which must change nothing, also when it is asked for twice."""
     before = await contents(till.database)
@@ -17,7 +23,7 @@ async def quoted(till: Till, command: Earn | Burn) -> Posted | Refusal:
     assert isinstance(first, Posted | Refusal)
     assert isinstance(second, Posted | Refusal)
     if isinstance(first, Posted) and isinstance(second, Posted):
-        assert second._replace(command=first.command) == first
+        assert but_for_ids(second) == but_for_ids(first)
     else:
         assert first == second
     assert await contents(till.database) == before
@@ -32,12 +38,12 @@ async def test_a_quote_says_what_posting_then_says(till: Till) -> None:
     assert isinstance(quote, Posted)
     assert quote.budget is not None
     assert quote.budget.alerted_at is not None
-    assert quote._replace(command=posted.command) == posted
+    assert but_for_ids(quote) == but_for_ids(posted)
     burn = till.burn("b", 100, partner="fuel")
     quote = await quoted(till, burn)
     posted = await till.accept(burn)
     assert isinstance(quote, Posted)
-    assert quote._replace(command=posted.command) == posted
+    assert but_for_ids(quote) == but_for_ids(posted)
 
 
 async def test_the_first_quote_of_a_window_and_of_a_period(till: Till) -> None:
