@@ -223,6 +223,19 @@ async def test_a_reversal_in_the_next_month_is_of_a_prior_period(shop: Shop, tim
     assert statement["budget"]["windows"] == [{"periodLabel": "2017-04", "drawn": {"amount": "-0.363000"}}]
 
 
+async def test_a_reversal_in_its_own_month_is_of_no_prior_period(shop: Shop, time: Time) -> None:
+    grocer, _, _ = await a_month(shop, time)
+    await grocer.earn("k3", occurredAt="2017-04-02T11:00:00Z")
+    reverse = "mutation ($input: ReverseInput!) { reverse(input: $input) { ... on ReversalReceipt { points } } }"
+    given = {"idempotencyKey": "r3", "originalKey": "k3", "occurredAt": "2017-04-02T12:00:00Z"}
+    assert (await grocer.run(reverse, {"input": given}))["reverse"] == {"points": 100}
+    prior = """{ settlementStatement(label: "2017-04") {
+        lines { kind exact priorPeriodExact priorPeriods { period exact } } } }"""
+    lines = (await grocer.run(prior))["settlementStatement"]["lines"]
+    assert {line["kind"] for line in lines} == {"ISSUE", "SERVICE_FEE", "EARN_REVERSAL", "SERVICE_FEE_REFUND"}
+    assert [(line["priorPeriodExact"], line["priorPeriods"]) for line in lines] == [("0.000000", [])] * 4
+
+
 async def test_a_line_is_explained_by_movements_of_its_own_kind(shop: Shop, time: Time) -> None:
     """A partner that both awards and takes points has lines of both kinds in one period."""
     grocer, _, _ = await a_month(shop, time)
