@@ -278,6 +278,33 @@ async def test_use_or_lose_lets_the_money_of_a_past_window_lapse(open_till: Open
     assert await till.budget() == (990_000, False)
 
 
+async def test_a_return_two_periods_later_credits_the_current_window(till: Till) -> None:
+    await till.accept(till.purchase("k", "100.00"))
+    till.clock.to(2017, 4, 10)
+    await till.accept(till.reversal("v1", "k", amount="10.00"))
+    till.clock.to(2017, 5, 10)
+    posted = await till.accept(till.reversal("v2", "k"))
+
+    assert [await till.budget(period_id=period_id) for period_id in (MARCH, APRIL, APRIL + 1)] == [
+        (1_100_000, False),
+        (-110_000, False),
+        (-990_000, False),
+    ]
+    assert window_of(posted) == BudgetView(1, 1_500_000_000, 0, -990_000, 0, None)
+
+
+async def test_a_return_without_a_current_window_is_credited_on_the_statement_alone(open_till: OpenTill) -> None:
+    only_march: Table = {"to": Day("2017-03-31")}
+    till = await open_till(coalition(partner("grocer", budgets=only_march)))
+    await till.accept(till.purchase("k", "100.00"))
+    till.clock.to(2017, 4, 10)
+    posted = await till.accept(till.reversal("v", "k", amount="40.00"))
+
+    assert posted.budget is None
+    assert await till.movements("v", *ROW, "budget_id") == [(-40, 0, 400_000, 40_000, -400_000, 0, None)]
+    assert await till.budget(period_id=0) == (1_100_000, False)
+
+
 async def test_a_suspended_partner_may_take_goods_back(
     open_till: OpenTill,
 ) -> None:
