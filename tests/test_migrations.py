@@ -129,6 +129,31 @@ async def test_row_hashes_cover_every_column(database_url: URL) -> None:
         assert {str(name) for (name,) in columns} == {*hashed, "row_hash"}, table
 
 
+SEEN_BY_EVERYBODY = {"earn_rule", "store", "member", "member_identifier"}
+"""Tables with a partner on each row that no policy bounds: what every customer is told, and members, of whom resolvers
+choose the columns."""
+
+
+async def test_whatever_belongs_to_a_partner_is_read_through_a_policy_about_its_viewer(database_url: URL) -> None:
+    unbounded = await rows(
+        database_url,
+        """
+        SELECT DISTINCT c.relname::text FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+         WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND NOT c.relrowsecurity
+           AND a.attname IN ('partner_id', 'party_id', 'funder_id', 'issuer_id', 'redeemer_id')
+           AND has_column_privilege('coalition_reading', c.oid, a.attnum, 'SELECT')
+        """,
+    )
+    assert {str(name) for (name,) in unbounded} == SEEN_BY_EVERYBODY
+    open_to_all = await rows(
+        database_url,
+        "SELECT tablename, policyname FROM pg_policies"
+        " WHERE 'coalition_reading' = ANY(roles) AND qual NOT LIKE '%viewer()%'",
+    )
+    # It selects the plans that the viewer may see: the policy of ``budget_plan`` is the one about the viewer.
+    assert open_to_all == [("budget", "sole_funder")]
+
+
 async def test_application_roles_are_neither_owner_nor_superuser(database_url: URL) -> None:
     powers = await rows(
         database_url,
