@@ -140,14 +140,19 @@ def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dic
 
 
 def _budget(random: Random, digits: int, period: str) -> dict[str, Any]:
-    return {
-        "from": BEGINS[period],
-        "every": period,
-        "limit": _money(random.choice((500, 2_500, 10_000_000)), digits),
-        "on_limit": random.choice(("DECLINE", "PARTIAL", "BASE_ONLY", "OPERATOR_FUNDED")),
-        "after_period": random.choice(("CREDIT_CURRENT", "USE_OR_LOSE")),
-        "alert_at": "0.80",
-    }
+    limit = _money(random.choice((500, 2_500, 10_000_000)), digits)
+    on_limit = random.choice(("DECLINE", "PARTIAL", "BASE_ONLY", "OPERATOR_FUNDED"))
+    begins: dict[str, Any] = {"from": BEGINS[period]}
+    after = {"after_period": random.choice(("CREDIT_CURRENT", "USE_OR_LOSE")), "alert_at": "0.80"}
+    kind = random.choice(("prepaid", "overdraft", "limit", "limit"))
+    if kind == "prepaid":
+        return begins | {"limit": limit, "on_limit": on_limit, "funding": "PREPAID"} | after
+    if kind == "overdraft":
+        overdraft = _money(random.choice((1, 700)), digits)
+        return (
+            begins | {"every": period, "limit": limit, "on_limit": "OVERDRAFT", "approved_overdraft": overdraft} | after
+        )
+    return begins | {"every": period, "limit": limit, "on_limit": on_limit} | after
 
 
 def _rules(random: Random, begins: date) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
 """Random histories: what tills do over some months at a random coalition."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
 
 from domain.commands import (
@@ -19,80 +17,93 @@ from domain.commands import (
     Void,
 )
 from domain.values import OPERATOR_ID
-from tests.domain.tills import Till
-from tests.generator.coalitions import DIGITS
-
-CARDS = ("card-1", "card-2", "card-3", "card-4")
+from tests.generator.events import Makers, World
 
 
-class Historian:
+class Tills:
     """Draws one command after the other; what was accepted may be reversed later."""
 
-    def __init__(self, random: Random, coalition: dict[str, Any], till: Till) -> None:
-        self.random = random
-        self.till = till
-        self.partners = [partner["code"] for partner in coalition["partner"]]
-        self.digits = DIGITS[coalition["programme"]["currency"]]
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.random = world.random
+        self.till = world.till
         self.reversible: list[tuple[str, str, bool]] = []
         """(partner, key, whether it is a purchase)"""
         self.held: list[tuple[str, str, int]] = []
         """(partner, key, points)"""
-        self.number = 0
-        self.makers: list[tuple[int, Callable[[], Awaitable[None]]]] = [
-            (8, self.purchase),
-            (2, self.purchases),
-            (5, self.burn),
-            (3, self.give_back),
-            (1, self.late_purchase),
-            (1, self.transfer),
-            (2, self.money_received),
-            (3, self.authorize),
-            (4, self.resolve),
-            (1, self.sweep),
-        ]
+        self.delayed: list[Command] = []
+        """What was done already and will be sent after its reversal."""
 
-    async def live(self, days: int, events_a_day: int) -> None:
-        """So many days of so many events."""
-        weights = [weight for weight, _ in self.makers]
-        for _ in range(days * events_a_day):
-            self.till.clock.now += timedelta(minutes=self.random.randint(1, 2 * 24 * 60 // events_a_day))
-            [(_, make)] = self.random.choices(self.makers, weights)
-            await make()
+    def makers(self) -> Makers:
+        """What may happen."""
+        return [
+            (16, self.purchase),
+            (4, self.purchases),
+            (8, self.burn),
+            (3, self.burns),
+            (6, self.give_back),
+            (2, self.give_all_back),
+            (2, self.late_purchase),
+            (2, self.overtaken),
+            (3, self.catch_up),
+            (2, self.transfer),
+            (4, self.money_received),
+            (6, self.authorize),
+            (8, self.resolve),
+            (2, self.sweep),
+        ]
 
     # ------------------------------------------------------------ what happens
 
     async def purchase(self) -> None:
-        await self.send(self._purchase(timedelta(0)), is_purchase=True)
+        await self.send(self._purchase(timedelta(0)))
 
     async def late_purchase(self) -> None:
-        await self.send(self._purchase(timedelta(hours=self.random.randint(1, 40 * 24))), is_purchase=True)
+        await self.send(self._purchase(timedelta(hours=self.random.randint(1, 40 * 24))))
 
     async def purchases(self) -> None:
-        commands = [self._purchase(timedelta(0)) for _ in range(self.random.randint(2, 6))]
-        for command, outcome in zip(commands, await self.till.queue.post_many(commands), strict=True):
-            self.note(command, outcome, is_purchase=True)
+        await self.send(*[self._purchase(timedelta(0)) for _ in range(self.random.randint(2, 6))])
 
     async def burn(self) -> None:
-        partner, card = self.random.choice(self.partners), self.random.choice(CARDS)
-        available = await self.till.available(card)
-        points = max(1, available // self.random.choice((1, 2, 3, 7)))
-        await self.send(self.till.burn(self.key(), points, card=card, partner=partner), is_purchase=False)
+        await self.send(await self._burn())
+
+    async def burns(self) -> None:
+        """What a till sends that was offline: the later ones may find too little left."""
+        await self.send(*[await self._burn() for _ in range(self.random.randint(2, 5))])
 
     async def give_back(self) -> None:
         """A part of what a purchase or a burn was, or all that is left of it."""
-        if not self.reversible:
-            return
-        partner, original, is_purchase = self.random.choice(self.reversible[-60:])
-        whole = self.random.random() < 0.4
-        ask = {} if whole else {"amount": self.amount(40)} if is_purchase else {"points": self.random.randint(1, 30)}
-        await self.till.queue.post(self.till.reversal(self.key(), original, partner=partner, **ask))
+        if self.reversible:
+            await self.world.post(self._reversal())
+
+    async def give_all_back(self) -> None:
+        """Several returns and refunds at once, perhaps of the same."""
+        if self.reversible:
+            await self.world.post_many([self._reversal() for _ in range(self.random.randint(2, 5))])
+
+    async def overtaken(self) -> None:
+        """A return or refund arrives before what it reverses."""
+        age = timedelta(minutes=self.random.randint(1, 600))
+        is_purchase = self.random.random() < 0.6
+        original = self._purchase(age) if is_purchase else await self._burn(age)
+        self.delayed.append(original)
+        partner = self._code_of(original.partner_id)
+        part: dict[str, Any] = {} if self.random.random() < 0.5 else self._part(is_purchase=is_purchase)
+        await self.world.post(self.till.reversal(self.key(), original.key, partner=partner, awaits=True, **part))
+
+    async def catch_up(self) -> None:
+        """One of those that were overtaken arrives, alone or among others."""
+        if self.delayed:
+            late = self.delayed.pop(self.random.randrange(len(self.delayed)))
+            others = [self._purchase(timedelta(0))] if self.random.random() < 0.5 else []
+            await self.send(*others, late)
 
     async def authorize(self) -> None:
         """Some of a member's points are set aside."""
-        partner, card = self.random.choice(self.partners), self.random.choice(CARDS)
+        partner, card = self.world.partner(), self.world.card()
         points, key = max(1, await self.till.available(card) // self.random.choice((2, 3, 7))), self.key()
         member, now = MemberRef(identifier=("card", card)), self.till.clock.now
-        held = await self.till.queue.post(Authorize(self.till.id_of(partner), key, member, points, now, key))
+        held = await self.world.post(Authorize(self.till.id_of(partner), key, member, points, now, key))
         if isinstance(held, Posted):
             self.held.append((partner, key, points))
 
@@ -101,25 +112,21 @@ class Historian:
         if not self.held:
             return
         partner, original, held = self.random.choice(self.held[-8:])
-        partner_id, key, by_key, now = (
-            self.till.id_of(partner),
-            self.key(),
-            OriginalRef(key=original),
-            self.till.clock.now,
-        )
+        partner_id, key, now = self.till.id_of(partner), self.key(), self.till.clock.now
+        by_key = OriginalRef(key=original)
         if self.random.random() < 0.3:
-            await self.till.queue.post(Void(partner_id, key, by_key, now))
+            await self.world.post(Void(partner_id, key, by_key, now))
             return
         points = self.random.choice((None, self.random.randint(1, held)))
-        await self.send(Capture(partner_id, key, by_key, now, points), is_purchase=False)
+        await self.send(Capture(partner_id, key, by_key, now, points))
 
     async def transfer(self) -> None:
         """Some of a member's points, to another one."""
-        source, target = self.random.sample(CARDS, 2)
+        source, target = self.random.sample(self.world.cards, 2)
         points = max(1, await self.till.available(source) // self.random.choice((1, 2, 5)))
         giver, receiver = MemberRef(identifier=("card", source)), MemberRef(identifier=("card", target))
         now = self.till.clock.now
-        await self.till.queue.post(Transfer(OPERATOR_ID, self.key(), giver, receiver, points, now))
+        await self.world.post(Transfer(OPERATOR_ID, self.key(), giver, receiver, points, now))
 
     async def money_received(self) -> None:
         """For a purchase, perhaps of a partner whose points wait for that."""
@@ -127,39 +134,60 @@ class Historian:
         if purchases:
             partner, original, _ = self.random.choice(purchases)
             by_key, now = OriginalRef(key=original), self.till.clock.now
-            await self.till.queue.post(ConfirmPayment(self.till.id_of(partner), self.key(), by_key, now))
+            await self.world.post(ConfirmPayment(self.till.id_of(partner), self.key(), by_key, now))
 
     async def sweep(self) -> None:
         """Of every account, as the worker does."""
         accounts = await self.till.rows("SELECT id FROM account ORDER BY id")
-        await self.till.queue.post_many([Sweep(account_id) for (account_id,) in accounts])
+        await self.world.post_many([Sweep(account_id) for (account_id,) in accounts])
 
     # ------------------------------------------------------------ parts
 
     def _purchase(self, age: timedelta) -> Command:
         return self.till.purchase(
             self.key(),
-            self.amount(300),
-            card=self.random.choice(CARDS),
-            partner=self.random.choice(self.partners),
+            self.world.amount(300),
+            card=self.world.card(),
+            partner=self.world.partner(),
             at=self.till.clock.now - age,
         )
 
-    async def send(self, command: Command, *, is_purchase: bool) -> None:
-        self.note(command, await self.till.queue.post(command), is_purchase=is_purchase)
+    async def _burn(self, age: timedelta = timedelta(0)) -> Command:
+        partner, card = self.world.partner(), self.world.card()
+        points = max(1, await self.till.available(card) // self.random.choice((1, 2, 3, 7)))
+        return self.till.burn(self.key(), points, card=card, partner=partner, at=self.till.clock.now - age)
 
-    def note(self, command: Command, outcome: Outcome, *, is_purchase: bool) -> None:
+    def _reversal(self) -> Command:
+        partner, original, is_purchase = self.random.choice(self.reversible[-60:])
+        part: dict[str, Any] = {} if self.random.random() < 0.4 else self._part(is_purchase=is_purchase)
+        return self.till.reversal(self.key(), original, partner=partner, **part)
+
+    def _part(self, *, is_purchase: bool) -> dict[str, Any]:
+        return {"amount": self.world.amount(40)} if is_purchase else {"points": self.random.randint(1, 30)}
+
+    async def send(self, *commands: Command) -> None:
+        """Purchases, burns and captures, which may be reversed when they were accepted."""
+        for command, outcome in zip(commands, await self.world.post_many([*commands]), strict=True):
+            self._note(command, outcome)
+
+    def _note(self, command: Command, outcome: Outcome) -> None:
         if isinstance(outcome, Posted):
-            codes = {partner_id: code for code, partner_id in self._ids().items()}
-            self.reversible.append((codes[command.partner_id], command.key, is_purchase))
+            is_purchase = outcome.command.kind == "EARN"
+            self.reversible.append((self._code_of(command.partner_id), command.key, is_purchase))
 
-    def _ids(self) -> dict[str, int]:
-        return {code: self.till.id_of(code) for code in self.partners}
+    def _code_of(self, partner_id: int) -> str:
+        [code] = [code for code in self.world.partners if self.till.id_of(code) == partner_id]
+        return code
 
     def key(self) -> str:
-        self.number += 1
-        return f"key-{self.number}"
+        """A key that nobody used."""
+        return self.world.key()
 
-    def amount(self, units_max: int) -> str:
-        minor = self.random.randint(0, units_max * 10**self.digits)
-        return f"{minor / 10**self.digits:.{self.digits}f}"
+
+async def live(world: World, makers: Makers, days: int, events_a_day: int) -> None:
+    """So many days of so many events."""
+    weights = [weight for weight, _ in makers]
+    for _ in range(days * events_a_day):
+        world.till.clock.now += timedelta(minutes=world.random.randint(1, 2 * 24 * 60 // events_a_day))
+        [(_, make)] = world.random.choices(makers, weights)
+        await make()

@@ -18,13 +18,16 @@ from settlement.closing import close_period
 from settlement.verifying import verify
 from tests.domain.tills import Till, till_on
 from tests.generator.coalitions import BEGINS, random_coalition, toml_text
-from tests.generator.histories import CARDS, Historian
+from tests.generator.events import World
+from tests.generator.histories import Tills, live
+from tests.generator.households import Households
 from tests.generator.second import SecondSettlement
 
 SEEDS = range(int(os.environ.get("GENERATED_COALITIONS", "6")))
 LAST_DAY = date(2017, 5, 3)
 """What ends by then is settled."""
-EVENTS_A_DAY = 2
+EVENTS_A_DAY = 3
+CARDS = ("card-1", "card-2", "card-3", "card-4", "card-5")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -34,11 +37,12 @@ async def test_two_settlements_of_one_history_are_equal(seed: int, database: Dat
     async with till_on(database, toml_text(coalition)) as till:
         till.clock.to(2017, 1, 20)
         await till.enrolled(*CARDS, partner=coalition["partner"][0]["code"])
-        historian = Historian(random, coalition, till)
+        world = World(random, coalition, till, CARDS)
+        makers = [*Tills(world).makers(), *Households(world).makers()]
         periods = periods_until(till, LAST_DAY)
         for number, (_, last) in enumerate(periods, start=1):
             while till.clock.now.date() <= last + timedelta(days=2):
-                await historian.live(1, EVENTS_A_DAY)
+                await live(world, makers, 1, EVENTS_A_DAY)
             if random.random() < 0.7 or number == len(periods):  # else with the next one, so that two are open
                 await close_all(till, periods[:number])
 
