@@ -17,6 +17,8 @@ CURRENCIES = (
     ("USD", 2, "America/New_York"),
 )
 DIGITS = {code: digits for code, digits, _ in CURRENCIES}
+CAMPAIGN_LIMITS = ("DECLINE", "PARTIAL", "OPERATOR_FUNDED")
+TAXED = ("ISSUE", "SERVICE_FEE", "SERVICE_FEE_REFUND", "REIMBURSEMENT", "BREAKAGE_SHARE", "FIXED_FEE", "ADJUSTMENT")
 EASY_AND_AWKWARD_PRICES = ("0.01", "0.010001", "0.012347", "0.0105", "0.015", "0.009995", "0.0333335", "0.5")
 
 
@@ -37,10 +39,18 @@ def random_coalition(random: Random) -> dict[str, Any]:
             "grace_days": random.choice((0, 10, 30)),
             "max_backdate_days": 60,
             "claw_back": random.choice(("own_lot_then_issuer", "all_lots")),
+            **_calendar(random, digits),
         },
         "partner": partners,
         "campaign": [_campaign(random, number, codes, digits) for number in range(random.randint(0, 3))],
     }
+
+
+def _calendar(random: Random, digits: int) -> dict[str, Any]:
+    """Days after a period's end, and the smallest amount that is paid."""
+    advice, dispute = random.choice((0, 2)), random.choice((0, 7, 30))
+    minimum = {"minimum_settlement": _money(random.choice((0, 1, 2_000, 6_000)), digits)}
+    return {"advice_days": advice, "dispute_days": dispute, "call_days": advice + dispute + 3} | minimum
 
 
 def _expiry(random: Random) -> dict[str, Any]:
@@ -55,11 +65,13 @@ def toml_text(coalition: dict[str, Any]) -> str:
     lines = ["[programme]", *_keys(coalition["programme"])]
     for partner in coalition["partner"]:
         lines += ["[[partner]]", *_keys(partner)]
-        for section in ("terms", "budget", "earn_rule"):
+        for section in ("terms", "budget", "earn_rule", "tax"):
             for version in partner[section]:
                 lines += [f"[[partner.{section}]]", *_keys(version)]
     for campaign in coalition["campaign"]:
         lines += ["[[campaign]]", *_keys(campaign), f"funding = [{', '.join(map(_inline, campaign['funding']))}]"]
+        if "budget" in campaign:
+            lines += ["[campaign.budget]", *_keys(campaign["budget"])]
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +84,7 @@ def _inline(table: dict[str, Any]) -> str:
 
 
 def _is_section(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
 
 
 def _value(value: Any) -> str:
@@ -90,6 +102,7 @@ def _partner(random: Random, code: str, digits: int, period: str) -> dict[str, A
         "terms": [_terms(random, start, digits) for start in starts],
         "budget": [_budget(random, digits, period)],
         "earn_rule": _rules(random, BEGINS[period]),
+        "tax": _taxes(random, BEGINS[period]),
     }
 
 
@@ -128,6 +141,7 @@ def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dic
             {"points_per_unit": "0.333"},
         )
     )
+    budget = {"limit": _money(random.choice((300, 5_000)), digits), "on_limit": random.choice(CAMPAIGN_LIMITS)}
     return {
         "code": f"campaign-{number}",
         "name": f"Campaign {number}",
@@ -136,6 +150,7 @@ def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dic
         "partners": random.sample(codes, random.randint(1, len(codes))),
         **gives,
         "funding": payers,
+        **({"budget": budget} if random.random() < 0.3 else {}),
     }
 
 
@@ -153,6 +168,18 @@ def _budget(random: Random, digits: int, period: str) -> dict[str, Any]:
             begins | {"every": period, "limit": limit, "on_limit": "OVERDRAFT", "approved_overdraft": overdraft} | after
         )
     return begins | {"every": period, "limit": limit, "on_limit": on_limit} | after
+
+
+def _taxes(random: Random, begins: date) -> list[dict[str, Any]]:
+    """Rates of some kinds of lines, which change on any day, or end."""
+    taxes = []
+    for kind in random.sample(TAXED, random.choice((0, 0, 2, 4))):
+        changes = date(2017, random.randint(2, 4), random.randint(1, 28))
+        first = {"kind": kind, "from": begins, "rate": random.choice(("0", "0.19", "0.077", "0.333333"))}
+        taxes += random.choice(
+            ([first], [first | {"to": changes}], [first, {"kind": kind, "from": changes, "rate": "0.21"}])
+        )
+    return taxes
 
 
 def _rules(random: Random, begins: date) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""A second settlement: statements from the exported transactions and the coalition file alone.
+"""A second settlement: exact lines from the exported transactions, the coalition file and the desk's book alone.
 
 Shares no code with the product. Every row is priced again from the contract that was in force when it happened, in
 fractions; the export's own money columns are only compared with that, but for the value of the lots that paid
-(``pool_value``): which lots those are is the ledger's choice, and no contract says it.
+(``pool_value``): which lots those are is the ledger's choice, and no contract says it. ``statements`` bills the lines.
 """
 
 from collections import defaultdict
@@ -12,6 +12,8 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from tests.generator.book import Book
 
 OPERATOR = "operator"
 AWARDS = ("EARN", "CONFIRM")
@@ -23,40 +25,54 @@ Row = dict[str, str]
 
 @dataclass
 class PeriodOf:
-    """What one period comes to: exact lines by (partner, kind), what of them is of earlier periods, and the pool."""
+    """What one period comes to: exact lines by (partner, kind), with what stands behind them, and the pool."""
 
     exact: defaultdict[tuple[str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
-    prior: defaultdict[tuple[str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
+    counted: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    """Points of a line, without sign."""
+    prior: defaultdict[tuple[str, str], dict[str, Fraction]] = field(default_factory=lambda: defaultdict(dict))
+    """Parts that correct what an earlier period booked, by that period."""
+    by_command: defaultdict[tuple[str, str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     pool: Fraction = Fraction()
     points: int = 0
     spread: Fraction = Fraction()
     breakage: Fraction = Fraction()
     subsidy: Fraction = Fraction()
 
+    def add(self, party: str, kind: str, money: Fraction, earlier: str | None = None) -> None:
+        """Adds to a line; ``earlier``: the period that it corrects."""
+        self.exact[party, kind] += money
+        if earlier is not None:
+            parts = self.prior[party, kind]
+            parts[earlier] = parts.get(earlier, Fraction()) + money
+
     def billed(self, minor: Fraction) -> dict[tuple[str, str], Fraction]:
         """Every line rounded once, half to even, to whole ``minor`` units."""
         return {key: round(exact / minor) * minor for key, exact in self.exact.items()}
 
     def margin(self, minor: Fraction) -> Fraction:
-        """Fees + spread + breakage + rounding - subsidy (SETTLEMENT.md c.5)."""
-        fees = -sum(
-            (
-                exact
-                for (_, kind), exact in self.exact.items()
-                if kind in ("SERVICE_FEE", "SERVICE_FEE_REFUND", "FIXED_FEE")
-            ),
-            Fraction(),
-        )
+        """Fees + spread + breakage + rounding + adjustments - subsidy (SETTLEMENT.md c.5)."""
+        contra = -sum((exact for (_, kind), exact in self.exact.items() if kind in KEPT), Fraction())
         billed = self.billed(minor)
         rounding = sum((exact - billed[key] for key, exact in self.exact.items()), Fraction())
-        return fees + self.spread + self.breakage + rounding - self.subsidy
+        return contra + self.spread + self.breakage + rounding - self.subsidy
+
+
+KEPT = ("SERVICE_FEE", "SERVICE_FEE_REFUND", "FIXED_FEE", "ADJUSTMENT")
+"""Lines that are the operator's gain or loss as they stand: fees, and the contra side of adjustments."""
+
+
+CHARGED = ("ISSUE", "SERVICE_FEE", "EARN_REVERSAL", "SERVICE_FEE_REFUND")
+"""Lines that draw on the budget of whom they charge."""
 
 
 class SecondSettlement:
     """Statements of every period in which the export has rows, or that is named."""
 
-    def __init__(self, coalition: dict[str, Any], rows: Iterable[Row]) -> None:
+    def __init__(self, coalition: dict[str, Any], rows: Iterable[Row], book: Book) -> None:
         self.programme = coalition["programme"]
+        self.campaigns: list[dict[str, Any]] = coalition["campaign"]
+        self.book = book
         self.partners: dict[str, Any] = {partner["code"]: partner for partner in coalition["partner"]}
         self.rows = list(rows)
         self.by_id = {row["id"]: row for row in self.rows}
@@ -70,7 +86,23 @@ class SecondSettlement:
         for code in self.partners:
             terms = self._terms(code, last_day)
             if terms is not None and Fraction(terms["fixed_fee"]):
-                self.periods[label].exact[code, "FIXED_FEE"] -= Fraction(terms["fixed_fee"])
+                self.periods[label].add(code, "FIXED_FEE", -Fraction(terms["fixed_fee"]))
+
+    # ------------------------------------------------------------ floats
+
+    def floats(self) -> list[str]:
+        """Partners that pay in advance, and for nothing out of a campaign's own budget."""
+        elsewhere = {funder.get("partner") for one in self.campaigns if "budget" in one for funder in one["funding"]}
+        return [
+            code
+            for code, partner in self.partners.items()
+            if partner["budget"][0].get("funding") == "PREPAID" and code not in elsewhere
+        ]
+
+    def float_of(self, code: str) -> tuple[Fraction, Fraction]:
+        """What a partner paid in, and what its awards and their returns drew of it: whatever the period."""
+        drawn = -sum((period.exact[code, kind] for period in self.periods.values() for kind in CHARGED), Fraction())
+        return Fraction(self.partners[code]["budget"][0]["limit"]) + self.book.paid_in[code], drawn
 
     # ------------------------------------------------------------ rows
 
@@ -96,6 +128,8 @@ class SecondSettlement:
             self._taken_back(row, period, points, pool)
         elif kind == "EXPIRE":
             self._expired(row, period, pool)
+        elif kind == "ADJUST":
+            self._given(row, period, points, pool)
         else:
             self.problems.append(f"row {row['id']}: unknown kind {kind}")
 
@@ -140,12 +174,23 @@ class SecondSettlement:
             self.problems.append(f"row {row['id']}: a breakage share of {share} is none of {shares}")
         self._line(row, period, row["partner"], {"BREAKAGE_SHARE": share}, pool)
 
+    def _given(self, row: Row, period: PeriodOf, points: int, pool: Fraction) -> None:
+        """At the operator's expense; what is taken, at the price of the lots that it is taken of."""
+        proposer = self.book.points.get(row["idempotency_key"])
+        if proposer is None or row["funder"] != OPERATOR:
+            self.problems.append(f"row {row['id']}: nobody agreed to {points} points")
+            return
+        value = points * self._price(row, proposer, "issue_price") if points > 0 else pool
+        period.subsidy += value
+        self._expect(row, {"issue_value": -value}, value)
+
     def _line(self, row: Row, period: PeriodOf, party: str, lines: dict[str, Fraction], pool: Fraction) -> None:
         """Adds to the party's lines what the row is worth by contract, and what is left over to the operator."""
-        earlier = bool(row["reverses"]) and self.by_id[row["reverses"]]["period"] < row["period"]
+        original = self.by_id[row["reverses"]]["period"] if row["reverses"] else row["period"]
         for kind, money in lines.items():
-            period.exact[party, kind] += money
-            period.prior[party, kind] += money if earlier else 0
+            period.add(party, kind, money, original if original < row["period"] else None)
+            period.counted[party, kind] += abs(int(row["points"]))
+            period.by_command[party, kind, row["command"]] += money
         fee = sum((money for kind, money in lines.items() if kind.startswith("SERVICE_FEE")), Fraction())
         left = -(sum(lines.values(), Fraction()) - fee) - pool
         if row["kind"] == "EXPIRE":
@@ -208,8 +253,12 @@ class SecondSettlement:
         found = [terms for terms in self.partners[partner]["terms"] if terms["from"] <= day]
         return found[-1] if found else None
 
+    def day_of(self, instant: datetime) -> date:
+        """The programme's local day."""
+        return instant.astimezone(ZoneInfo(self.programme["timezone"])).date()
+
     def _day(self, instant: str) -> date:
-        return datetime.fromisoformat(instant).astimezone(ZoneInfo(self.programme["timezone"])).date()
+        return self.day_of(datetime.fromisoformat(instant))
 
 
 COLUMN_OF = {

@@ -1,0 +1,166 @@
+"""The second settlement's statements: its exact lines billed, taxed, carried forward, disputed and paid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+
+from tests.generator.book import Disputed
+from tests.generator.second import PeriodOf, SecondSettlement
+
+ZERO = Fraction()
+
+Line = tuple[Fraction, Fraction, int | None, Fraction, dict[str, Fraction]]
+"""Exact, of which prior, points, billed, and the prior part by the period that it corrects."""
+
+
+@dataclass
+class StatementOf:
+    """A partner's statement of one period, as both settlements say it; money in units of the currency."""
+
+    lines: dict[str, Line]
+    taxes: dict[str, tuple[Fraction, Fraction, Fraction]]
+    """By kind of line: rate, what is taxed, tax."""
+    net: Fraction
+    carried: Fraction
+    withheld: Fraction
+    due: Fraction
+    paid: Fraction
+    open: Fraction
+    adjustments: list[tuple[Fraction, str | None]]
+    disputes: list[tuple[str, Fraction, Fraction, str, Fraction]]
+    """Kind of line, disputed, withheld, state, accepted."""
+
+
+@dataclass
+class TotalsOf:
+    """What the operator has of one period."""
+
+    pool: Fraction
+    margin: Fraction
+    tax: Fraction
+    net: Fraction
+
+
+LINES_WITHOUT_POINTS = ("FIXED_FEE", "ADJUSTMENT")
+
+
+class SecondStatements:
+    """Statements of the named periods, which are all that there are until the last of them, in order."""
+
+    def __init__(self, second: SecondSettlement, periods: Sequence[tuple[str, date]], minor: Fraction) -> None:
+        self.second = second
+        self.book = second.book
+        self.periods = periods
+        self.minor = minor
+        self.totals: dict[str, TotalsOf] = {}
+        self.statements: dict[tuple[str, str], StatementOf] = {}
+        self.left: dict[str, Fraction] = {}
+        """By partner, what its last statement left to the next."""
+        for label, last in periods:
+            second.charge_fixed_fees(label, last)
+            # What was agreed in this period is about earlier ones, whose statements stand by now.
+            for code in second.partners:
+                for amount, of_label in self._adjustments(label, code):
+                    second.periods[label].add(code, "ADJUSTMENT", amount, of_label)
+            self._settle(label, last, second.periods[label])
+        for (label, code), statement in self.statements.items():
+            self._settle_up(label, code, statement)
+
+    def _label(self, at: datetime) -> str | None:
+        """The period of an instant; None after the last of them."""
+        day = self.second.day_of(at)
+        return next((label for label, last in self.periods if day <= last), None)
+
+    # ------------------------------------------------------------ one period
+
+    def _settle(self, label: str, last: date, period: PeriodOf) -> None:
+        billed = period.billed(self.minor)
+        nets = [self._statement(label, code, last, period, billed) for code in sorted({code for code, _ in billed})]
+        tax = -sum((sum((tax for *_, tax in one.taxes.values()), ZERO) for one in nets), ZERO)
+        net = -sum((one.net for one in nets), ZERO)
+        margin = period.margin(self.minor)
+        # What this identity leaves over would be a cent that nobody can explain.
+        assert net == period.pool + margin + tax, label
+        self.totals[label] = TotalsOf(period.pool, margin, tax, net)
+
+    def _statement(
+        self, label: str, code: str, last: date, period: PeriodOf, billed: dict[tuple[str, str], Fraction]
+    ) -> StatementOf:
+        lines: dict[str, Line] = {}
+        taxes = {}
+        for (partner, kind), amount in billed.items():
+            if partner == code:
+                parts = {earlier: part for earlier, part in period.prior[code, kind].items() if part}
+                points = None if kind in LINES_WITHOUT_POINTS else period.counted[code, kind]
+                prior = sum(parts.values(), ZERO)
+                lines[kind] = (period.exact[code, kind], prior, points, amount, parts)
+                rate = self._tax_rate(code, kind, last)
+                if rate is not None:
+                    taxes[kind] = (rate, amount, self._rounded(amount * rate))
+        if taxes:
+            total = sum((tax for *_, tax in taxes.values()), ZERO)
+            lines["TAX"] = (total, ZERO, None, total, {})
+        net = sum((line[3] for line in lines.values()), ZERO)
+        brought = self.left.get(code, ZERO)
+        is_too_little = abs(net + brought) < Fraction(self.second.programme["minimum_settlement"])
+        self.left[code] = net + brought if is_too_little else ZERO
+        carried = brought - self.left[code]
+        if carried:
+            lines["CARRIED_FORWARD"] = (carried, ZERO, None, carried, {})
+        made = StatementOf(lines, taxes, net, carried, ZERO, net + carried, ZERO, ZERO, [], [])
+        self.statements[label, code] = made
+        return made
+
+    def _tax_rate(self, code: str, kind: str, day: date) -> Fraction | None:
+        versions: list[dict[str, Any]] = [
+            tax for tax in self.second.partners[code]["tax"] if tax["kind"] == kind and tax["from"] <= day
+        ]
+        if not versions or ("to" in versions[-1] and versions[-1]["to"] < day):
+            return None
+        return Fraction(versions[-1]["rate"])
+
+    def _rounded(self, amount: Fraction) -> Fraction:
+        return round(amount / self.minor) * self.minor
+
+    # ------------------------------------------------------------ what became of it
+
+    def _settle_up(self, label: str, code: str, statement: StatementOf) -> None:
+        for one in self.book.disputes:
+            if (one.label, one.partner) == (label, code):
+                disputed = self._disputed(one)
+                # Only of a charge is anything withheld: what stands there as a credit nobody disputes.
+                withheld = -disputed if one.state == "OPEN" and statement.lines[one.kind][3] < 0 else ZERO
+                accepted = self._accepted(one) if one.state == "ACCEPTED" else ZERO
+                statement.disputes.append((one.kind, disputed, withheld, one.state, accepted))
+                statement.withheld += withheld
+        statement.disputes.sort()
+        statement.adjustments = sorted(self._adjustments(label, code), key=repr)
+        statement.due -= statement.withheld
+        statement.paid = self.book.paid[label, code]
+        statement.open = statement.due - statement.paid + self.book.let_off[label, code]
+
+    def _disputed(self, one: Disputed) -> Fraction:
+        """What is contested: the amount said, or else what the transactions, or the line, come to."""
+        if one.asked is not None:
+            return one.asked
+        if one.commands is None:
+            return abs(self.statements[one.label, one.partner].lines[one.kind][3])
+        period = self.second.periods[one.label]
+        named = sum((period.by_command[one.partner, one.kind, command] for command in one.commands), ZERO)
+        return abs(self._rounded(named))
+
+    def _accepted(self, one: Disputed) -> Fraction:
+        return self._disputed(one) if one.accepted is None else one.accepted
+
+    def _adjustments(self, label: str, code: str) -> list[tuple[Fraction, str | None]]:
+        own = [(one.amount, one.label) for one in self.book.adjustments
+               if one.partner == code and self._label(one.at) == label]  # fmt: skip
+        credited = [
+            (self._accepted(one), one.label)
+            for one in self.book.disputes
+            if one.partner == code and one.decided_at is not None and one.state == "ACCEPTED"
+            and self._label(one.decided_at) == label
+        ]  # fmt: skip
+        return [*own, *credited]
