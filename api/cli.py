@@ -14,6 +14,7 @@ from rich.console import Console
 from typer._completion_classes import completion_init
 
 from api.cli_budgets import budgets, top_up
+from api.cli_deposits import deposit, deposits
 from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, pending, sweep, worker
 from api.cli_payments import due, payment
@@ -299,6 +300,8 @@ def close(
 
 app.command()(payment)
 app.command()(due)
+app.command()(deposit)
+app.command()(deposits)
 app.command()(proposals)
 app.command()(disputes)
 

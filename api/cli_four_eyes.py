@@ -1,6 +1,6 @@
 """Commands about what needs four eyes, and about disputes; what they do stands in ``api.proposing``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -64,5 +64,10 @@ def adjustment(
     if as_json:
         print_json(row)
     else:
-        again = " (was proposed before)" if row["replayed"] else ""
-        typer.echo("proposal {proposal}: {partner} {amount} {currency}, {state}".format(**row) + again)
+        say_proposed(row)
+
+
+def say_proposed(row: dict[str, Any]) -> None:
+    """Tells a person what was proposed."""
+    again = " (was proposed before)" if row["replayed"] else ""
+    typer.echo("proposal {proposal}: {partner} {amount} {currency}, {state}".format(**row) + again)

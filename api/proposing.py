@@ -34,11 +34,12 @@ async def describe_proposals(runtime: Runtime, state: str | None) -> list[dict[s
     async with runtime.database.reading(OPERATOR_ID) as connection:
         while page := await proposals_page(connection, before, PAGE_SIZE, state=wanted):
             before = page[-1].id
-            rows += [_proposal_row(configuration, one) for one in page]
+            rows += [proposal_row(configuration, one) for one in page]
     return rows
 
 
-def _proposal_row(configuration: Configuration, one: Proposal) -> dict[str, Any]:
+def proposal_row(configuration: Configuration, one: Proposal) -> dict[str, Any]:
+    """A proposal for programs."""
     content = one.content
     of_period = content.of_period_id
     return {
@@ -124,7 +125,7 @@ async def propose_and_describe(
         raise ConfigurationError(f'no statement has a line "{line}": give a kind such as ISSUE') from error
     ask = AdjustmentAsk(partner.id, money, ProposalReason(reason), note, label or None, kind)
     step = await propose_adjustment(runtime.database, runtime.clock, CLIENT, key, ask)
-    return {**_proposal_row(configuration, step.proposal), "replayed": step.replayed}
+    return {**proposal_row(configuration, step.proposal), "replayed": step.replayed}
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> None:

@@ -103,6 +103,8 @@ class Partner:
     risk: str = "NORMAL"
     hold_minutes: int | None = None
     """How long its authorizations hold points; None: as the programme says."""
+    deposit_required_micro: int = 0
+    """What it must leave with the operator; known to the operator and to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,8 @@ class Configuration:
 
 PROGRAMME_SQL = text(f"SELECT {', '.join(field.name for field in fields(Programme))} FROM programme")  # noqa: S608
 PARTNER_SQL = text(
-    "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes FROM partner ORDER BY id"
+    "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes, coalesce(required_micro, 0)"
+    "  FROM partner LEFT JOIN deposit_requirement ON partner_id = id ORDER BY id"
 )
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")
 TERMS_SQL = text(

@@ -55,6 +55,12 @@ UPDATE_PARTNER_SQL = text(
      WHERE id = :id
     """
 )
+REQUIRE_DEPOSIT_SQL = text(
+    """
+    INSERT INTO deposit_requirement (partner_id, required_micro) VALUES (:partner_id, :required_micro)
+        ON CONFLICT (partner_id) DO UPDATE SET required_micro = excluded.required_micro
+    """
+)
 PARTNER_IDS_SQL = text("SELECT code, id FROM partner")
 
 INSERT_STORE_SQL = text("INSERT INTO store (partner_id, code, name) VALUES (:partner_id, :code, :name)")
@@ -204,6 +210,10 @@ async def _write(connection: AsyncConnection, made: Plan, now: datetime) -> None
         statement = INSERT_PARTNER_SQL if partner.old is None else UPDATE_PARTNER_SQL
         await connection.execute(statement, _parameters(partner))
     ids = {row.code: row.id for row in await connection.execute(PARTNER_IDS_SQL)}
+    for partner in made.partners:
+        if partner.new is not None and "deposit_required" in partner.values:
+            required = {"partner_id": ids[partner.partner_code], "required_micro": partner.new.deposit_required_micro}
+            await connection.execute(REQUIRE_DEPOSIT_SQL, required)
     for store in made.stores:
         statement = INSERT_STORE_SQL if store.old is None else UPDATE_STORE_SQL
         await connection.execute(statement, _parameters(store) | {"partner_id": ids[store.partner_code]})

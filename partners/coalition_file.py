@@ -154,6 +154,7 @@ class PartnerSection:
     earn_rules: tuple[EarnRuleSection, ...]
     taxes: tuple[TaxSection, ...] = ()
     risk: str = "NORMAL"
+    deposit_required_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,7 @@ def _partner(
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
         "code", "name", "category", "state", "reference_unique", "risk", "hold_minutes", "stores", "terms", "budget",
-        "earn_rule", "tax",
+        "earn_rule", "tax", "deposit_required",
     )  # fmt: skip
     section = Section(table, where, known, problems)
     if code == OPERATOR_CODE:
@@ -304,6 +305,7 @@ def _partner(
         budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
         earn_rules=_earn_rules(section),
         taxes=_taxes(section),
+        deposit_required_micro=section.micro("deposit_required", MONEY_MAX_MICRO, digits=digits, default=0),
     )
     return partner if section.sound else None
 

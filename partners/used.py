@@ -43,7 +43,7 @@ USES_OF_RULE_SQL = text(
 )
 LEDGER_STATE_SQL = text(
     """
-    SELECT EXISTS (SELECT FROM command), EXISTS (SELECT FROM period),
+    SELECT EXISTS (SELECT FROM command) OR EXISTS (SELECT FROM partner_entry), EXISTS (SELECT FROM period),
            (SELECT min(id) FROM period
              WHERE state <> 'OPEN' AND NOT EXISTS (SELECT FROM period WHERE imported))
     """
@@ -67,14 +67,14 @@ async def refusals_of_use(connection: AsyncConnection, current: Configuration, p
 
 
 async def _programme_refusals(connection: AsyncConnection, current: Configuration, plan: Plan) -> list[str]:
-    has_commands, has_periods, first_closed = (await connection.execute(LEDGER_STATE_SQL)).one()
+    is_booked, has_periods, first_closed = (await connection.execute(LEDGER_STATE_SQL)).one()
     refusals = []
     values = {} if plan.programme is None else plan.programme.values
-    if has_commands and {"currency", "currency_digits"} & values.keys():
+    if is_booked and {"currency", "currency_digits"} & values.keys():
         refusals.append(f"programme: the currency stays {current.programme.currency}: transactions were booked in it")
-    if (has_commands or has_periods) and "timezone" in values:
+    if (is_booked or has_periods) and "timezone" in values:
         refusals.append(f"programme: the timezone stays {current.programme.timezone}: periods opened at its midnights")
-    if (has_commands or has_periods) and "period" in values:
+    if (is_booked or has_periods) and "period" in values:
         refusals.append(f"programme: the period stays {current.programme.period}: it was booked in")
     earliest = min((change.new.starts for change in plan.terms if change.new and not change.old), default=None)
     known = current.first_terms_from

@@ -9,17 +9,18 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.booking import OpenPeriod, in_open_period
+from domain.booking import OpenPeriod
 from domain.commands import Amount
 from domain.database import Database
 from domain.errors import RefusalCode, Refused
 from domain.periods import Clock
 from domain.positions import ENTRY_LINES, LineKind, entry_line
-from domain.proposals import Content, Decision, ProposalKind, ProposalReason, Step, check_decision
-from domain.proposing import add_proposal, check_step, lock_proposals, settle_proposal
+from domain.proposals import Content, Decision, ProposalKind, ProposalReason, Step
+from domain.proposing import add_proposal
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
 from domain.writing import add_positions
+from settlement.approving import approve_in_open_period
 from settlement.disputed import DisputeState
 from settlement.disputes import check_open, end_dispute, lock_dispute
 from settlement.inputs import (
@@ -175,19 +176,7 @@ async def approve_money(database: Database, clock: Clock, proposal_id: int, deci
     Raises Refused as ``check_decision`` does, EXCEEDS_ORIGINAL for a write-off of more than is owed by now, and
     DISPUTE_DECIDED for the outcome of a dispute that was withdrawn.
     """
-    check_step(decision)
-
-    async def book(period: OpenPeriod) -> Step:
-        step = check_decision(
-            await lock_proposals(period.connection, [proposal_id], [decision.key]), proposal_id, decision
-        )
-        if step.replayed:
-            return step
-        await _book(period, proposal_id, step.proposal.content)
-        settled = await settle_proposal(period.connection, proposal_id, decision, period.now)
-        return Step(settled, replayed=False)
-
-    return await in_open_period(database, clock, book)
+    return await approve_in_open_period(database, clock, proposal_id, decision, _book)
 
 
 async def _book(period: OpenPeriod, proposal_id: int, content: Content) -> None:

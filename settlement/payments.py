@@ -22,6 +22,7 @@ from domain.members import is_clean_text
 from domain.periods import Clock, local_date
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
+from settlement.deposit_checks import deposit_problems
 from settlement.inputs import lock_partner
 from settlement.invariants import Check, check
 from settlement.places import PLACES_MAX
@@ -254,6 +255,7 @@ async def check_payments(connection: AsyncConnection, currency_digits: int) -> C
     parameters = {"per_minor": micro_per_minor(currency_digits)}
     problems = [row.place for row in await connection.execute(PAYMENT_PLACES_SQL, parameters)]
     problems += [row.place for row in await connection.execute(DUE_PLACES_SQL)]
+    problems += await deposit_problems(connection)
     row = (await connection.execute(INSTRUCTED_SQL)).one()
     due, net, left = (
         decimal_from_minor(int(minor), currency_digits) for minor in (row.due_minor, row.net_minor, row.left_minor)

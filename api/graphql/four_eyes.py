@@ -25,6 +25,7 @@ from domain.proposals import Content, Decision, ProposalKind, ProposalReason, Pr
 from domain.values import OPERATOR_ID
 from partners.overdrafts import OverdraftAsk, approve_overdraft, propose_overdraft
 from settlement.adjustments import AdjustmentAsk, WriteOffAsk, approve_money, propose_adjustment, propose_write_off
+from settlement.deposits import approve_payout
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ class ProposalFilter:
     partner_id: strawberry.ID | None = strawberry.field(description="Only what concerns this partner.")
 
 
+_APPROVALS = {ProposalKind.OVERDRAFT: approve_overdraft, ProposalKind.DEPOSIT_PAYOUT: approve_payout}
+"""What approves a kind, where it is neither money on an account nor points."""
+
+
 def receipt(step: Step, key: str) -> ProposalReceipt:
     """The answer to a step, which the log tells too."""
     if not step.replayed:
@@ -138,7 +143,7 @@ async def decide(context: Context, given: DecideProposalInput, state: ProposalSt
             return receipt(await proposing.end_proposal(services.database, services.clock, found.id, decision), key)
         if found.content.kind == ProposalKind.POINTS:
             return await _approve_points(context, found, decision)
-        approve = approve_overdraft if found.content.kind == ProposalKind.OVERDRAFT else approve_money
+        approve = _APPROVALS.get(found.content.kind, approve_money)
         return receipt(await approve(services.database, services.clock, found.id, decision), key)
     except Refused as refused:
         return refusal_from(refused, key)

@@ -21,7 +21,7 @@ from domain.database import Database
 from domain.floats import FloatBlock
 from domain.periods import Clock
 from domain.terms import Partner, Store
-from settlement import adjusted, disputed
+from settlement import adjusted, deposit_reading, disputed
 from settlement import reading as settled
 from settlement.lines import TaxPart
 from settlement.payments import Payment, payments_of_statements
@@ -253,6 +253,16 @@ class Loaders:
     def statement_adjustments(self) -> DataLoader[settled.StatementKey, list[adjusted.Adjustment]]:
         """Adjustments by the statement whose line they make."""
         return self.batched(adjusted.adjustments_of_statements, list)
+
+    @cached_property
+    def deposits(self) -> DataLoader[int, deposit_reading.DepositAccount | None]:
+        """Deposits by partner id, as far as the viewer may see them."""
+        return self.batched(deposit_reading.deposit_accounts, _none)
+
+    @cached_property
+    def deposit_payments(self) -> DataLoader[int, list[deposit_reading.DepositPayment]]:
+        """What was paid into deposits and out of them, by partner id."""
+        return self.batched(deposit_reading.payments_of_deposits, list)
 
     @cached_property
     def dispute_transactions(self) -> DataLoader[int, list[int]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import strawberry
 
 from api.graphql.context import Context, Info, bad_input, page_size
+from api.graphql.deposited import Deposit, deposit_of
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.floats import BLOCKS, BudgetFunding, FloatBlock
 from api.graphql.ids import plain_id, plain_number
@@ -133,6 +134,11 @@ class Partner(Node):
         key = (self.partner_id, local_date(now, programme.zone), programme.calendar.containing(now))
         view = await context.loaders.budgets.load(key)
         return None if view is None else budget_status(context, view)
+
+    @guarded_field("Partner.deposit", "Its deposit as it stands now; null for any partner but your own.")
+    async def deposit(self, info: Info) -> Deposit | None:
+        """What the partner left with the operator."""
+        return await deposit_of(info.context, self.partner_id)
 
 
 OPERATOR = Partner(

@@ -31,6 +31,7 @@ described_enum(
         "OVERDRAFT": "Let a partner's budget window spend beyond its limit.",
         "WRITE_OFF": "Let a partner off what it owes of a closed statement.",
         "DISPUTE": "Accept a dispute in whole or part, or reject it (amount 0).",
+        "DEPOSIT_PAYOUT": "Pay a part of a partner's deposit out.",
     },
 )
 described_enum(

@@ -11,6 +11,7 @@ from api.graphql.accounts import AccountMutations
 from api.graphql.budgets import BudgetMutations, BudgetQueries
 from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
+from api.graphql.deposits import DepositMutations, DepositQueries
 from api.graphql.disputes import DisputeMutations, DisputeQueries
 from api.graphql.expiring import ExpiringQueries
 from api.graphql.fields import guarded_field
@@ -90,6 +91,7 @@ class Query(
     ParkedQueries,
     SettlementQueries,
     PaymentQueries,
+    DepositQueries,
     ReportQueries,
     ProposalQueries,
     DisputeQueries,
@@ -109,6 +111,7 @@ class Mutation(
     PoolMutations,
     SettlementMutations,
     PaymentMutations,
+    DepositMutations,
     BudgetMutations,
     ProposalMutations,
     DisputeMutations,

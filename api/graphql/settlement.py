@@ -8,6 +8,7 @@ import strawberry
 
 from api.graphql.adjustments import Adjustment
 from api.graphql.context import Context, Info, bad_input, page_size
+from api.graphql.deposited import Deposit, deposit_of
 from api.graphql.disputed import Dispute
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.ids import plain_id, plain_key, plain_number
@@ -196,6 +197,11 @@ class SettlementStatement:
     async def payments(self, info: Info) -> list[Payment]:
         """Its payments, as recorded."""
         return [Payment(row=row) for row in await info.context.loaders.statement_payments.load(self.key)]
+
+    @described_field("The partner's deposit as it stands now: it secures what is open here.")
+    async def deposit(self, info: Info) -> Deposit | None:
+        """The deposit."""
+        return await deposit_of(info.context, self.row.partner_id)
 
     @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
     def shortfall(self) -> Points:

@@ -57,7 +57,7 @@ def test_a_first_file_creates_everything() -> None:
     )
     assert partner == (
         "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, hold_minutes none,"
-        " risk NORMAL"
+        " risk NORMAL, deposit_required 0"
     )
     assert terms == (
         "create terms of grocer from 2017-01-01: to open, issue_price 0.010000, service_fee 0.001000,"
@@ -118,6 +118,7 @@ def test_programs_read_the_same_plan() -> None:
                     "reference_unique": {"old": None, "new": "true"},
                     "risk": {"old": None, "new": "NORMAL"},
                     "hold_minutes": {"old": None, "new": "none"},
+                    "deposit_required": {"old": None, "new": "0"},
                 },
             },
         ],
