@@ -327,6 +327,7 @@ def verify(as_json: JsonFlag = False) -> None:
 def bench(
     only: Annotated[list[str] | None, typer.Option("--only", help="A figure to measure; repeat it for more.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs, not how fast.")] = False,
+    lively: Annotated[bool, typer.Option("--lively", help="With campaigns and pending points active.")] = False,
 ) -> None:
     """Measure this version against its bars, in a checkout: prints a table and writes bench.json."""
     checkout = Path(__file__).resolve().parents[1]
@@ -334,7 +335,7 @@ def bench(
         raise ConfigurationError("the benchmarks are no part of the installed package: run `make bench` in a checkout")
     # The first of several packages called "tests" would be found otherwise.
     sys.path.insert(0, str(checkout))
-    import_module("tests.bench.command").bench(only or (), quick=quick)
+    import_module("tests.bench.command").bench(only or (), quick=quick, lively=lively)
 
 
 @client_app.command(name="create")

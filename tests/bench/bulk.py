@@ -14,7 +14,7 @@ from api.embedded import DATABASE, SUPERUSER
 from tests.bench.documents import MEMBER_STRIDE
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
 from tests.bench.history import run_alone
-from tests.bench.shop import PARTNERS, a_shop, write_rows
+from tests.bench.shop import PARTNERS, USABLE_AT_ONCE, a_shop, write_rows
 
 CLIENTS = 8
 TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
@@ -22,18 +22,25 @@ BURN_EVERY = 10
 PGBENCH_DATABASE = "bench_tpcb"
 
 
-def import_vs_pgbench(*, quick: bool) -> Result:
+def import_vs_pgbench(*, quick: bool, lively: bool) -> Result:
     """The whole command with its start, rows of purchases and burns; TPC-B, prepared, eight clients.
 
     Rows for about as long as pgbench runs, which leaves its own start and connections out of its figure.
     """
     rows, members, seconds, scale = (2_000, 100, 1, 1) if quick else (100_000, 10_000, 12, 10)
-    with a_shop(members) as shop:
+    with a_shop(members, lively=lively) as shop:
         folder = shop.coalition.folder
         # Something to burn for everybody.
-        shop.import_file(write_rows(folder / "first.csv", _rows("first", members, members, burn_every=members + 1)))
+        shop.import_file(
+            write_rows(
+                folder / "first.csv", _rows("first", members, members, burn_every=members + 1, partners=USABLE_AT_ONCE)
+            )
+        )
         files = [
-            write_rows(folder / f"round-{number}.csv", _rows(f"round-{number}", rows, members, burn_every=BURN_EVERY))
+            write_rows(
+                folder / f"round-{number}.csv",
+                _rows(f"round-{number}", rows, members, burn_every=BURN_EVERY, partners=PARTNERS),
+            )
             for number in range(ROUNDS)
         ]
         socket_dir = shop.database.socket_dir
@@ -64,11 +71,11 @@ def import_vs_pgbench(*, quick: bool) -> Result:
     )
 
 
-def _rows(run: str, count: int, members: int, *, burn_every: int) -> Iterator[Sequence[object]]:
+def _rows(run: str, count: int, members: int, *, burn_every: int, partners: int) -> Iterator[Sequence[object]]:
     """Purchases by all members in turn, and now and then a burn of less than any of them earned."""
     now = system_clock().isoformat()
     for number in range(count):
-        key, partner = f"{run}-{number}", f"p{number % PARTNERS}"
+        key, partner = f"{run}-{number}", f"p{number % partners}"
         # The second term lets burns come to all members too, and not to every tenth again and again.
         member = (number * MEMBER_STRIDE + number // burn_every) % members
         what = (partner, "s1", "card", f"card-{member}", now)

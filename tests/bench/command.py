@@ -53,11 +53,11 @@ KEYS = {
 }
 
 
-def bench(only: Sequence[str], report: Path = REPORT, *, quick: bool) -> dict[str, object]:
+def bench(only: Sequence[str], report: Path = REPORT, *, quick: bool, lively: bool) -> dict[str, object]:
     """Measures these keys (none given: all) and writes the report after each, so that an abort keeps what there is.
 
-    ``quick`` shrinks everything: it shows that the benchmarks run, and says nothing about speed. Raises
-    ConfigurationError for a key that is none.
+    ``quick`` shrinks everything: it shows that the benchmarks run, and says nothing about speed. ``lively``: with
+    campaigns and pending points active. Raises ConfigurationError for a key that is none.
     """
     unknown = sorted(set(only) - set(KEYS))
     if unknown:
@@ -70,12 +70,13 @@ def bench(only: Sequence[str], report: Path = REPORT, *, quick: bool) -> dict[st
     try:
         for name in only or KEYS:
             began = perf_counter()
-            results[name] = KEYS[name].measure(quick=quick)
+            results[name] = KEYS[name].measure(quick=quick, lively=lively)
             _say(f"{name}: {results[name].value} ({perf_counter() - began:.0f} s)")
             ended = {"load_average_at_end": [round(load, 2) for load in os.getloadavg()]}
             written = {
                 **{key: result.value for key, result in results.items()},
                 "quick": quick,
+                "lively": lively,
                 "raw": {key: result.as_json() for key, result in results.items()},
                 "machine": facts | ended,
             }

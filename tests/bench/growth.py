@@ -1,20 +1,17 @@
 """Purchases a second through the posting queue: in a coalition of five million movements, and of fifty thousand."""
 
-from decimal import Decimal
 from time import perf_counter
 
 from api.clock import system_clock
 from api.embedded import EmbeddedServer
 from api.terminal import run_loop
-from domain.commands import Amount, Earn, MemberRef, Posted, StoreRef
-from domain.database import Database
+from domain.commands import Posted
 from domain.periods import MONTHS_PER_YEAR
 from domain.queue import PostingQueue
 from domain.terms import ConfigurationCache
-from tests.bench.documents import MEMBER_STRIDE
 from tests.bench.figures import Result, Side, in_turn, ratio_of
-from tests.bench.history import make_history, members_of, opened, run_alone
-from tests.bench.shop import PARTNERS, a_database, first_of_last_month
+from tests.bench.history import make_history, members_of, opened, purchases, run_alone
+from tests.bench.shop import a_database, first_of_last_month
 
 PERIODS = 12
 ROUNDS = 5
@@ -23,14 +20,14 @@ ROUNDS = 5
 LARGE, SMALL = "bench_large", "bench_small"
 
 
-def growth(*, quick: bool) -> Result:
+def growth(*, quick: bool, lively: bool) -> Result:
     """The same purchases by as many members as each coalition has; its history lies in the twelve months before."""
     large, small, purchases = (20_000, 2_000, 500) if quick else (5_000_000, 50_000, 4_000)
     month = first_of_last_month()
     first_period = month.year * MONTHS_PER_YEAR + month.month - PERIODS
     with a_database() as (_, server):
         for name, rows in ((SMALL, small), (LARGE, large)):
-            make_history(server, name, rows, first_period, PERIODS)
+            make_history(server, name, rows, first_period, PERIODS, lively=lively)
 
         def measure(name: str, rows: int, run: str) -> float:
             return run_loop(_purchases(server, name, run, purchases, members_of(rows)))
@@ -52,7 +49,7 @@ def growth(*, quick: bool) -> Result:
 
 async def _purchases(server: EmbeddedServer, name: str, run: str, count: int, members: int) -> float:
     async with opened(server, name) as database:
-        commands = await _commands(database, run, count, members)
+        commands = await purchases(database, run, count, members, system_clock())
         queue = PostingQueue(database, ConfigurationCache(database), system_clock)
         queue.start()
         # The first one opens connections, loads the configuration and prepares the statements.
@@ -64,22 +61,3 @@ async def _purchases(server: EmbeddedServer, name: str, run: str, count: int, me
     refused = [outcome for outcome in outcomes if not isinstance(outcome, Posted) or outcome.replayed]
     assert not refused, refused[0]
     return (count - 1) / seconds
-
-
-async def _commands(database: Database, run: str, count: int, members: int) -> list[Earn]:
-    configuration = await ConfigurationCache(database).current()
-    assert configuration is not None
-    now = system_clock()
-    return [
-        Earn(
-            configuration.partners_by_code[f"p{number % PARTNERS}"].id,
-            f"{run}-{number}",
-            MemberRef(identifier=("card", f"card-{number * MEMBER_STRIDE % members}")),
-            Amount(Decimal(f"{10 + number % 90}.50"), "EUR"),
-            now,
-            f"{run}-{number}",
-            StoreRef(code="s1"),
-            "STORE",
-        )
-        for number in range(count)
-    ]

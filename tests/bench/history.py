@@ -8,7 +8,8 @@ purchases and the last is a burn out of the lot of the one before it.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -17,14 +18,15 @@ from sqlalchemy.pool import NullPool
 from api.clock import system_clock
 from api.embedded import EmbeddedServer
 from api.migrations import migrate_async
-from domain.commands import MovementKind
+from domain.commands import Amount, Earn, MemberRef, MovementKind, StoreRef
 from domain.database import Database, DatabaseUrls
 from domain.ledger import FINGERPRINT_SQL, HASHED_TRANSACTION_COLUMNS, ensure_periods, row_hash_sql
 from domain.positions import Contribution, MovementSums, contributions
-from domain.terms import load_configuration
+from domain.terms import ConfigurationCache, load_configuration
 from domain.writing import add_positions
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
+from tests.bench.documents import MEMBER_STRIDE
 from tests.bench.shop import PARTNERS, coalition_toml
 
 ROWS_PER_MEMBER = 50
@@ -63,10 +65,12 @@ async def opened(server: EmbeddedServer, database: str) -> AsyncIterator[Databas
         await made.dispose()
 
 
-def make_history(server: EmbeddedServer, database: str, rows: int, first_period: int, periods: int) -> None:
+def make_history(
+    server: EmbeddedServer, database: str, rows: int, first_period: int, periods: int, *, lively: bool
+) -> None:
     """A new database with the coalition and that many movements, spread evenly over periods in a row."""
     run_alone(server, f"CREATE DATABASE {database}")
-    asyncio.run(_fill(server, database, rows, first_period, periods))
+    asyncio.run(_fill(server, database, rows, first_period, periods, lively=lively))
     # As a ledger is that grew slowly: statistics known, no work left over for the ones who read it first.
     run_alone(server, "VACUUM (ANALYZE)", "CHECKPOINT", database=database)
 
@@ -76,11 +80,32 @@ def members_of(rows: int) -> int:
     return rows // ROWS_PER_MEMBER
 
 
-async def _fill(server: EmbeddedServer, database: str, rows: int, first_period: int, periods: int) -> None:
+async def purchases(database: Database, run: str, count: int, members: int, at: datetime) -> list[Earn]:
+    """Commands of purchases then, by all members and at all partners in turn; ``run`` makes their keys their own."""
+    configuration = await ConfigurationCache(database).current()
+    assert configuration is not None
+    return [
+        Earn(
+            configuration.partners_by_code[f"p{number % PARTNERS}"].id,
+            f"{run}-{number}",
+            MemberRef(identifier=("card", f"card-{number * MEMBER_STRIDE % members}")),
+            Amount(Decimal(f"{10 + number % 90}.50"), "EUR"),
+            at,
+            f"{run}-{number}",
+            StoreRef(code="s1"),
+            "STORE",
+        )
+        for number in range(count)
+    ]
+
+
+async def _fill(
+    server: EmbeddedServer, database: str, rows: int, first_period: int, periods: int, *, lively: bool
+) -> None:
     await migrate_async(make_url(server.superuser_dsn(database)))
     start = date(first_period // 12, first_period % 12 + 1, 1)
     async with opened(server, database) as platform:
-        await apply_coalition(platform, parse_coalition(coalition_toml(start)), clock=system_clock)
+        await apply_coalition(platform, parse_coalition(coalition_toml(start, lively=lively)), clock=system_clock)
         async with platform.posting() as connection:
             configuration = await load_configuration(connection)
             assert configuration is not None

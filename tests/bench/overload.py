@@ -34,13 +34,13 @@ FULL = OverloadSize(requests=9_000, warm_up=2_000, connections=256, members=5_00
 QUICK = OverloadSize(requests=600, warm_up=100, connections=64, members=100, seconds=1, tills=200)
 
 
-def overload(*, quick: bool) -> Result:
+def overload(*, quick: bool, lively: bool) -> Result:
     """The 99th percentile of the latency of accepted purchases, in milliseconds.
 
     Raises RuntimeError when a request was neither accepted nor refused with OVERLOADED.
     """
     size = QUICK if quick else FULL
-    with a_shop(size.members) as shop:
+    with a_shop(size.members, lively=lively) as shop:
         server = shop.coalition.serve()
         sustained = generate(_load(shop, server, "sustained", size.requests, size.warm_up, size.connections)).per_second
         offered = round(sustained * TIMES, 1)

@@ -1,6 +1,7 @@
 """The close of a period of a million movements, with its full audit, against one plain grouping scan of its tables."""
 
 import asyncio
+from datetime import UTC, datetime, time
 from time import perf_counter
 
 from sqlalchemy import make_url, text
@@ -10,10 +11,13 @@ from sqlalchemy.pool import NullPool
 from api.clock import system_clock
 from api.embedded import EmbeddedServer
 from api.terminal import run_loop
+from domain.commands import Posted
 from domain.periods import MONTHS_PER_YEAR
+from domain.queue import PostingQueue
+from domain.terms import ConfigurationCache
 from settlement.closing import close_period
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
-from tests.bench.history import make_history, opened, run_alone
+from tests.bench.history import make_history, members_of, opened, purchases, run_alone
 from tests.bench.shop import a_database, first_of_last_month
 
 TEMPLATE = "bench_month"
@@ -36,12 +40,14 @@ SCANS = (
 """What anybody would write who wants the month's totals and nothing checked; with the server's own settings."""
 
 
-def close_vs_scan(*, quick: bool) -> Result:
+def close_vs_scan(*, quick: bool, lively: bool) -> Result:
     """Seconds of each, on a fresh copy of the same database every round."""
-    rows = 20_000 if quick else 1_000_000
+    rows, live_rows = (20_000, 200) if quick else (1_000_000, 50_000)
     with a_database() as (_, server):
         month = first_of_last_month()
-        make_history(server, TEMPLATE, rows, month.year * MONTHS_PER_YEAR + month.month - 1, 1)
+        make_history(server, TEMPLATE, rows, month.year * MONTHS_PER_YEAR + month.month - 1, 1, lively=lively)
+        if lively:
+            run_loop(_post(server, live_rows, members_of(rows), datetime.combine(month, time(12), UTC)))
 
         def ours(_: int) -> float:
             return run_loop(_close(server, f"{month:%Y-%m}"))
@@ -62,6 +68,16 @@ def close_vs_scan(*, quick: bool) -> Result:
     return ratio_of(
         Side("close with full audit", "s", a), Side("grouping scan of the same tables", "s", b), transactions=rows
     )
+
+
+async def _post(server: EmbeddedServer, count: int, members: int, at: datetime) -> None:
+    """Purchases through the posting queue, for what a history made by SQL has not: campaigns and pending awards."""
+    async with opened(server, TEMPLATE) as database:
+        queue = PostingQueue(database, ConfigurationCache(database), system_clock, is_history=True, queue_max=count)
+        queue.start()
+        outcomes = await queue.post_many(await purchases(database, "live", count, members, at))
+        await queue.stop()
+    assert all(isinstance(outcome, Posted) for outcome in outcomes)
 
 
 async def _close(server: EmbeddedServer, label: str) -> float:

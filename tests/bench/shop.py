@@ -28,6 +28,11 @@ from tests.bench.figures import peak_mb
 from tests.tidy import ROOT
 
 PARTNERS = 20
+USABLE_AT_ONCE = 10
+"""Points of the partners before this one never wait."""
+
+PENDING_DAYS = 14
+YEAR_DAYS = 365
 LOOK_SECONDS = 0.05
 SCOPES = ("members:read", "points:earn")
 PROGRAMME = """
@@ -53,6 +58,7 @@ service_fee = "0.001000"
 reimbursement = "0.009000"
 breakage_share = "0.50"
 fixed_fee = "50.00"
+pending_days = {pending_days}
 [[partner.budget]]
 from = {start}
 every = "month"
@@ -68,9 +74,41 @@ points_per_unit = "1"
 """
 
 
-def coalition_toml(start: date) -> str:
-    """Twenty partners whose contracts begin on that day."""
-    return PROGRAMME + "".join(PARTNER.format(number=number, start=start) for number in range(PARTNERS))
+CAMPAIGNS = """
+[[campaign]]
+code = "double"
+name = "Twice the points"
+from = {start}
+to = {end}
+partners = ["p0", "p1", "p2", "p3", "p4"]
+multiplier = "2"
+funding = [{{ partner = "p0", share = "0.6" }}, {{ partner = "p1", share = "0.4" }}]
+
+[[campaign]]
+code = "welcome"
+name = "Five more"
+from = {start}
+to = {end}
+partners = ["p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", "p14"]
+bonus_points = 5
+funding = [{{ operator = true }}]
+"""
+
+
+def coalition_toml(start: date, *, lively: bool) -> str:
+    """Twenty partners whose contracts begin on that day.
+
+    Of a ``lively`` one the later half gives its points after a return window, and two campaigns run at three quarters
+    of the tills: one that two partners pay together, one that the operator pays.
+    """
+    partners = "".join(
+        PARTNER.format(
+            number=number, start=start, pending_days=PENDING_DAYS if lively and number >= USABLE_AT_ONCE else 0
+        )
+        for number in range(PARTNERS)
+    )
+    end = system_clock().date() + timedelta(days=YEAR_DAYS)
+    return PROGRAMME + partners + (CAMPAIGNS.format(start=start, end=end) if lively else "")
 
 
 def first_of_last_month() -> date:
@@ -136,10 +174,10 @@ def _peak_while_alive(process: subprocess.Popen[bytes]) -> float:
 
 
 @contextmanager
-def a_shop(members: int) -> Iterator[Shop]:
+def a_shop(members: int, *, lively: bool) -> Iterator[Shop]:
     """A coalition in a folder of its own; whatever happens, its processes are stopped and the folder is removed."""
     with a_database() as (coalition, database):
-        clients = asyncio.run(_set_up(coalition))
+        clients = asyncio.run(_set_up(coalition, lively=lively))
         shop = Shop(coalition, database, members, clients)
         file = write_rows(coalition.folder / "members.csv", enrolments(members))
         shop.import_file(file)
@@ -158,12 +196,12 @@ def a_database() -> Iterator[tuple[Coalition, embedded.EmbeddedServer]]:
             database.close()
 
 
-async def _set_up(coalition: Coalition) -> list[tuple[str, str]]:
+async def _set_up(coalition: Coalition, *, lively: bool) -> list[tuple[str, str]]:
     settings = load_settings(coalition.environment)
     async with open_runtime(settings) as runtime:
         last = first_of_last_month()
         # A year of purchases is imported too.
-        parsed = parse_coalition(coalition_toml(last.replace(year=last.year - 1)))
+        parsed = parse_coalition(coalition_toml(last.replace(year=last.year - 1), lively=lively))
         await apply_coalition(runtime.database, parsed, clock=runtime.clock)
         made = [
             await create_client(

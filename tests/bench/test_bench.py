@@ -42,9 +42,11 @@ def test_sides_alternate_and_swap_who_is_first() -> None:
     assert ratio_of(Side("a", "s", a), Side("b", "s", b)).value == 2.0
 
 
-def test_the_report_has_the_ratio_both_sides_and_the_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lively", [False, True])
+def test_the_report_has_the_ratio_both_sides_and_the_machine(tmp_path: Path, lively: bool) -> None:
     report = tmp_path / "bench.json"
-    written = command.bench(["close_vs_scan"], report, quick=True)
+    written = command.bench(["close_vs_scan"], report, quick=True, lively=lively)
+    assert written["lively"] is lively
     assert json.loads(report.read_text(encoding="utf-8")) == written
     assert isinstance(written["close_vs_scan"], float)
     raw = written["raw"]
@@ -59,7 +61,7 @@ def test_the_report_has_the_ratio_both_sides_and_the_machine(tmp_path: Path) -> 
 
 
 def test_a_flood_is_answered_to_the_last_request(tmp_path: Path) -> None:
-    written = command.bench(["overload"], tmp_path / "bench.json", quick=True)
+    written = command.bench(["overload"], tmp_path / "bench.json", quick=True, lively=False)
     raw = written["raw"]
     assert isinstance(raw, dict)
     figures = {side["name"]: side["median"] for side in raw["overload"]["sides"]}
@@ -112,7 +114,7 @@ async def test_a_flood_tells_accepted_refused_and_failed_apart() -> None:
 
 def test_a_key_that_is_none_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="rss_mb"):
-        command.bench(["speed"], tmp_path / "bench.json", quick=True)
+        command.bench(["speed"], tmp_path / "bench.json", quick=True, lively=False)
     assert not list(tmp_path.iterdir())
 
 

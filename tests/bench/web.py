@@ -9,10 +9,9 @@ from tests.api.processes import Server
 from tests.bench.documents import MEMBER_STRIDE, Load
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, peak_mb, ratio_of
 from tests.bench.load import Measured, generate
-from tests.bench.shop import PARTNERS, Shop, a_shop, the_baseline, write_rows
+from tests.bench.shop import PARTNERS, YEAR_DAYS, Shop, a_shop, the_baseline, write_rows
 
 CONNECTIONS = 64
-YEAR_DAYS = 365
 LOG_CHARACTERS = 5_000
 
 
@@ -30,17 +29,17 @@ FULL = WebSize(requests=13_000, warm_up=3_000, members=5_000, rows_of_year=250_0
 QUICK = WebSize(requests=600, warm_up=100, members=100, rows_of_year=3_000)
 
 
-def earn(*, quick: bool) -> Result:
+def earn(*, quick: bool, lively: bool) -> Result:
     """``earn`` with token, look-up, budget, lots and commit, against the baseline's constant."""
-    return _against_baseline("earn", QUICK if quick else FULL)
+    return _against_baseline("earn", QUICK if quick else FULL, lively=lively)
 
 
-def balance(*, quick: bool) -> Result:
+def balance(*, quick: bool, lively: bool) -> Result:
     """``member { balance }`` against the baseline's constant."""
-    return _against_baseline("balance", QUICK if quick else FULL)
+    return _against_baseline("balance", QUICK if quick else FULL, lively=lively)
 
 
-def _against_baseline(operation: str, size: WebSize) -> Result:
+def _against_baseline(operation: str, size: WebSize, *, lively: bool) -> Result:
     latency: dict[str, list[float]] = {"p50_ms": [], "p99_ms": []}
 
     def ours(number: int) -> float:
@@ -52,7 +51,7 @@ def _against_baseline(operation: str, size: WebSize) -> Result:
     def theirs(number: int) -> float:
         return generate(_load(port, operation, f"round-{number}", size, [])).per_second
 
-    with a_shop(size.members) as shop, the_baseline() as port:
+    with a_shop(size.members, lively=lively) as shop, the_baseline() as port:
         server = shop.coalition.serve()
         a, b = in_turn(ours, theirs)
         peak = peak_or_none(server)
@@ -88,10 +87,10 @@ def _load(port: int, operation: str, run: str, size: WebSize, tokens: Sequence[s
     return Load(port, operation, run, size.requests, size.warm_up, CONNECTIONS, size.members, now, tokens)
 
 
-def memory(*, quick: bool) -> Result:
+def memory(*, quick: bool, lively: bool) -> Result:
     """Peak memory of the server under purchases, and of the import of a year; the larger of the two. Linux only."""
     size = QUICK if quick else FULL
-    with a_shop(size.members) as shop:
+    with a_shop(size.members, lively=lively) as shop:
         server = shop.coalition.serve()
         for number in range(ROUNDS):
             _loaded(shop, server, "earn", f"round-{number}", size)
