@@ -28,6 +28,7 @@ from domain.proposals import (
 )
 from domain.proposing import add_proposal, check_step, lock_proposals
 from domain.receipts import balance_view, replayed
+from domain.taking_part import check_takes_part
 from domain.terms import Terms, load_configuration
 from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX
 
@@ -113,7 +114,7 @@ def decide_adjust(batch: Batch, command: Adjust, member: Member | None) -> Poste
         moved_points=content.points,
     )
     if content.points > 0:
-        batch.check_active(content.partner_id)
+        check_takes_part(batch, content.partner_id, command.occurred_at)
         _give(batch, row, account, batch.terms_at(content.partner_id, command.occurred_at))
     else:
         _take(batch, row, account)

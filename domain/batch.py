@@ -366,12 +366,6 @@ class Batch:
             message = f"reference {reference} was used before for another {kind.lower()} of this store"
             raise Refused(RefusalCode.DUPLICATE_REFERENCE, message, "reference")
 
-    def check_active(self, partner_id: int) -> None:
-        """Raises Refused(PARTNER_SUSPENDED)."""
-        if self.partner(partner_id).state != "ACTIVE":
-            message = "the partner is suspended: it can neither issue nor take points"
-            raise Refused(RefusalCode.PARTNER_SUSPENDED, message)
-
     def terms_at(self, partner_id: int, occurred_at: datetime) -> Terms:
         """The partner's terms then. Raises Refused(TERMS_MISSING)."""
         terms = self.configuration.terms_at(partner_id, occurred_at)

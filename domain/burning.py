@@ -14,6 +14,7 @@ from domain.limits import check_burn_limit, note_burn
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.receipts import balance_view, replayed
 from domain.standing import print_member_id
+from domain.taking_part import check_burns
 from domain.terms import Terms
 from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX, half_even
 
@@ -98,7 +99,7 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
             raise key_conflict()
         return replayed(batch, earlier, draws_on_budget=False)
     batch.clock.check_occurred(command.occurred_at)
-    batch.check_active(command.partner_id)
+    check_burns(batch, command.partner_id, command.occurred_at)
     member = batch.active_member(member)
     batch.check_reference_free(command.partner_id, kind, command.reference, store_id)
     account = batch.accounts[member.account_id]
@@ -125,8 +126,6 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
         period_id=batch.clock.booking(command.occurred_at).period_id,
         moved_points=-command.points,
     )
-    # A job that is late takes nothing from the member: what is due becomes usable here.
-    confirm_due(batch, account, row.period_id, instant)
     # A job that is late takes nothing from the member: what is due becomes usable here.
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)

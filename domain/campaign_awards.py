@@ -11,6 +11,7 @@ from domain.batch_clock import Booking
 from domain.campaigns import Purchase, base_of, campaign_points, granted_of, parts_kept, parts_of
 from domain.commands import Command, CommandKind, Earn, Reverse
 from domain.errors import RefusalCode, Refused
+from domain.taking_part import issue_refusal
 from domain.terms import BudgetPlan, Campaign, Terms
 from domain.values import OPERATOR_ID, POINTS_MAX
 
@@ -92,10 +93,9 @@ class _Payers:
 
     def _terms_of(self, funder_id: int) -> Terms | None:
         """The funder's own terms when it happened; None while it may not issue points."""
-        configuration = self.batch.configuration
-        if configuration.partners[funder_id].state != "ACTIVE":
+        if issue_refusal(self.batch, funder_id, self.occurred_at) is not None:
             return None
-        return configuration.terms_at(funder_id, self.occurred_at)
+        return self.batch.configuration.terms_at(funder_id, self.occurred_at)
 
     def _budget_of(self, campaign: Campaign, funder_id: int) -> Budget | None:
         if campaign.budget is not None:

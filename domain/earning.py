@@ -15,6 +15,7 @@ from domain.ledger import fingerprint
 from domain.lots import Lot
 from domain.receipts import award_results, balance_view, replayed
 from domain.standing import print_member_id
+from domain.taking_part import check_issues
 from domain.terms import Terms
 from domain.values import OPERATOR_ID
 
@@ -44,7 +45,7 @@ def decide_earn(batch: Batch, command: Earn, member: Member | None) -> Posted:
             raise key_conflict()
         return replayed(batch, earlier, draws_on_budget=True)
     batch.clock.check_occurred(command.occurred_at)
-    batch.check_active(command.partner_id)
+    check_issues(batch, command.partner_id, command.occurred_at)
     member = batch.active_member(member)
     if lines is not None and sum(line.amount_minor for line in lines) != amount_minor:
         message = "the lines do not sum to the amount: give every line, net of discounts"

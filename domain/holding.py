@@ -17,6 +17,7 @@ from domain.ledger import fingerprint
 from domain.lots import Account, Hold, Lot
 from domain.receipts import balance_view
 from domain.reversing import make_usable
+from domain.taking_part import check_captures
 from domain.values import POINTS_MAX
 
 TIME_OUT_KEY_PREFIX = f"{SYSTEM_KEY_PREFIX}timeout:"
@@ -81,6 +82,7 @@ def decide_capture(batch: Batch, command: Capture) -> Posted:
     print_ = _fingerprint(hold, CommandKind.CAPTURE, command.occurred_at, points=command.points)
     if earlier is not None:
         return _replayed(batch, earlier, hold, print_)
+    check_captures(batch, hold.partner_id, command.occurred_at)
     _check_open(batch, hold, command.occurred_at)
     points = hold.points if command.points is None else command.points
     if points > hold.points:

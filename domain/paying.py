@@ -10,6 +10,7 @@ from domain.lots import PendingAward
 from domain.originals import original_of
 from domain.receipts import award_results, balance_view, replayed
 from domain.standing import is_left, member_now
+from domain.taking_part import check_settles
 from domain.transferring import pass_on
 
 
@@ -37,6 +38,7 @@ def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
         again = replayed(batch, earlier, draws_on_budget=False)
         return again._replace(awards=award_results(batch, purchase))
     batch.clock.check_occurred(command.occurred_at)
+    check_settles(batch, command.partner_id, command.occurred_at)
     awards = [award.pending for award in purchase.awards if award.pending is not None]
     paid = [award for award in awards if award.waits_for_payment and award.open_points]
     if not paid:

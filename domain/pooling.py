@@ -22,6 +22,7 @@ from domain.lots import Account, burn_order
 from domain.members import input_digest
 from domain.receipts import balance_view, replayed
 from domain.standing import print_member_id
+from domain.taking_part import check_takes_part
 from domain.transferring import move, transfer_row
 from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX
 
@@ -237,7 +238,7 @@ def _moment(batch: Batch) -> datetime:
 
 def _check_caller(batch: Batch, command: PoolCommand) -> None:
     if command.partner_id != OPERATOR_ID:
-        batch.check_active(command.partner_id)
+        check_takes_part(batch, command.partner_id, _moment(batch))
 
 
 def _move_all(

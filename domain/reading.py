@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import BalanceView, BudgetView, CommandKind, CommandRow, HoldView, ParkedReversal
 from domain.loading import LIVE_OVERDRAFT_SQL
-from domain.terms import Partner, Store
+from domain.terms import PARTNER_COLUMNS, Partner, Store
 
 NOBODY_ID = -1
 """A viewer to whom row-level security shows no row: for reads of tables that belong to no partner."""
@@ -362,7 +362,7 @@ async def lot_uses_of(connection: AsyncConnection, movement_ids: Sequence[int]) 
     return found
 
 
-PARTNER_COLUMNS_SQL = "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes FROM partner"
+PARTNER_COLUMNS_SQL = f"SELECT {PARTNER_COLUMNS} FROM partner"  # noqa: S608 (a constant)
 PARTNERS_BY_ID_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id = ANY(:ids)")
 PARTNER_BY_CODE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE code = :code")
 PARTNERS_PAGE_SQL = text(f"{PARTNER_COLUMNS_SQL} WHERE id > :after ORDER BY id LIMIT :limit")

@@ -19,6 +19,7 @@ from domain.lots import Account, ClawBack, Lot, allocate, burn_order
 from domain.originals import original_of
 from domain.receipts import balance_view, replayed
 from domain.standing import is_left, member_now
+from domain.taking_part import check_settles
 from domain.terms import Terms
 from domain.transferring import move_by_itself, pass_on
 from domain.values import OPERATOR_ID
@@ -61,6 +62,7 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
             raise key_conflict()
         return replayed(batch, earlier, draws_on_budget=original.command.kind == CommandKind.EARN)
     batch.clock.check_occurred(command.occurred_at)
+    check_settles(batch, command.partner_id, command.occurred_at)
     if original.command.kind == CommandKind.EARN:
         return _reverse_earn(batch, command, original, ask, print_)
     return _reverse_burn(batch, command, original, ask, print_)

@@ -103,8 +103,22 @@ class Partner:
     risk: str = "NORMAL"
     hold_minutes: int | None = None
     """How long its authorizations hold points; None: as the programme says."""
+
+    suspended_burns: str = "CAPTURE"
+    """What of burning goes on while it is suspended: all (ALLOW), captures of earlier holds (CAPTURE), or nothing."""
+
+    leaves_on: date | None = None
+    """Last day on which points are issued and burned there; None: it stays."""
+
+    run_off_until: date | None = None
+    """Last day on which what it issued before comes back to it; its period's statement is the final one."""
+
     deposit_required_micro: int = 0
     """What it must leave with the operator; known to the operator and to itself."""
+
+    def has_left(self, day: date) -> bool:
+        """Whether the day is after its last one."""
+        return self.leaves_on is not None and day > self.leaves_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +364,11 @@ class Configuration:
 
 
 PROGRAMME_SQL = text(f"SELECT {', '.join(field.name for field in fields(Programme))} FROM programme")  # noqa: S608
+PARTNER_COLUMNS = (
+    "id, code, name, category, state, reference_unique, risk, hold_minutes, suspended_burns, leaves_on, run_off_until"
+)
 PARTNER_SQL = text(
-    "SELECT id, code, name, category, state, reference_unique, risk, hold_minutes, coalesce(required_micro, 0)"
+    f"SELECT {PARTNER_COLUMNS}, coalesce(required_micro, 0)"  # noqa: S608 (a constant)
     "  FROM partner LEFT JOIN deposit_requirement ON partner_id = id ORDER BY id"
 )
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")

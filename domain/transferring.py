@@ -35,6 +35,7 @@ from domain.members import input_digest
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
 from domain.standing import print_member_id
+from domain.taking_part import check_takes_part
 from domain.values import NO_STORE_ID, OPERATOR_ID
 
 # What the operator moves is not bounded, and what the platform moves by itself ("whole") is no member's transfer.
@@ -118,7 +119,7 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
 
 
 def _check_partner(batch: Batch, command: Transfer, source: Member) -> None:
-    batch.check_active(command.partner_id)
+    check_takes_part(batch, command.partner_id, command.occurred_at)
     programme = batch.configuration.programme
     if not programme.member_transfers:
         message = "the programme does not let partners move points between members: ask the operator"

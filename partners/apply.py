@@ -23,6 +23,7 @@ from partners.coalition_file import (
     TaxSection,
     TermsSection,
 )
+from partners.endings import refusals_of_endings
 from partners.plan import Change, Plan, plan
 from partners.used import refusals_of_use
 from partners.windows import decide_windows, load_windows, lock_windows, update_windows
@@ -43,15 +44,18 @@ RAISE_VERSION_SQL = text("UPDATE programme SET version = version + 1 RETURNING v
 
 INSERT_PARTNER_SQL = text(
     """
-    INSERT INTO partner (code, name, category, state, reference_unique, risk, hold_minutes)
-    VALUES (:code, :name, :category, :state, :reference_unique, :risk, :hold_minutes)
+    INSERT INTO partner (code, name, category, state, reference_unique, risk, hold_minutes, suspended_burns, leaves_on,
+                         run_off_until)
+    VALUES (:code, :name, :category, :state, :reference_unique, :risk, :hold_minutes, :suspended_burns, :leaves_on,
+            :run_off_until)
     """
 )
 UPDATE_PARTNER_SQL = text(
     """
     UPDATE partner
        SET name = :name, category = :category, state = :state, reference_unique = :reference_unique,
-           risk = :risk, hold_minutes = :hold_minutes
+           risk = :risk, hold_minutes = :hold_minutes, suspended_burns = :suspended_burns, leaves_on = :leaves_on,
+           run_off_until = :run_off_until
      WHERE id = :id
     """
 )
@@ -156,7 +160,9 @@ async def plan_coalition(database: Database, file: CoalitionFile, *, clock: Cloc
         made = plan(current, file)
         if current is not None:
             windows = await load_windows(connection, made, current.programme.calendar)
-            _, refusals = decide_windows(windows, file, clock())
+            now = clock()
+            _, refusals = decide_windows(windows, file, now)
+            refusals += await refusals_of_endings(connection, current, made, now)
             _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
     return made
 
@@ -179,11 +185,13 @@ async def apply_coalition(database: Database, file: CoalitionFile, *, clock: Clo
             return AppliedPlan(made, current.programme.version)
         await lock_windows(connection, made)
         windows = await load_windows(connection, made, current.programme.calendar)
-        updates, refusals = decide_windows(windows, file, clock())
+        now = clock()
+        updates, refusals = decide_windows(windows, file, now)
+        refusals += await refusals_of_endings(connection, current, made, now)
         _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
         if made.programme is not None:
             await connection.execute(UPDATE_PROGRAMME_SQL, asdict(file.programme))
-        await _write(connection, made, clock())
+        await _write(connection, made, now)
         if await update_windows(connection, updates) != len(updates):
             raise LedgerFault("a budget window changed while the configuration was locked")
         version = (await connection.execute(RAISE_VERSION_SQL)).scalar_one()

@@ -36,6 +36,7 @@ HOLD_MINUTES = 7 * 24 * 60
 
 HOLD_MAX_MINUTES = 366 * 24 * 60
 STATES = ("ACTIVE", "SUSPENDED")
+SUSPENDED_BURNS = ("REFUSE", "CAPTURE", "ALLOW")
 RISKS = ("NORMAL", PAID_FIRST)
 AFTER_PERIOD = ("CREDIT_CURRENT", "USE_OR_LOSE")
 FUNDING = ("POSTPAID", PREPAID)
@@ -155,6 +156,9 @@ class PartnerSection:
     taxes: tuple[TaxSection, ...] = ()
     risk: str = "NORMAL"
     deposit_required_micro: int = 0
+    suspended_burns: str = "CAPTURE"
+    leaves_on: date | None = None
+    run_off_until: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +291,12 @@ def _partner(
     where = f'partner "{code}"' if isinstance(code, str) else f"partner number {number}"
     known = (
         "code", "name", "category", "state", "reference_unique", "risk", "hold_minutes", "stores", "terms", "budget",
-        "earn_rule", "tax", "deposit_required",
+        "earn_rule", "tax", "deposit_required", "suspended_burns", "leaves_on", "run_off_until",
     )  # fmt: skip
     section = Section(table, where, known, problems)
     if code == OPERATOR_CODE:
         section.refuse(f'code "{OPERATOR_CODE}" means the operator wherever partners are listed: take another')
+    leaves_on, run_off_until = section.last_days("leaves_on", "run_off_until", needs_both=True)
     partner = PartnerSection(
         code=section.text("code", form=CODE, hint=CODE_HINT),
         name=section.text("name"),
@@ -306,6 +311,9 @@ def _partner(
         earn_rules=_earn_rules(section),
         taxes=_taxes(section),
         deposit_required_micro=section.micro("deposit_required", MONEY_MAX_MICRO, digits=digits, default=0),
+        suspended_burns=section.choice("suspended_burns", SUSPENDED_BURNS, default="CAPTURE"),
+        leaves_on=leaves_on,
+        run_off_until=run_off_until,
     )
     return partner if section.sound else None
 

@@ -43,6 +43,9 @@ Wanted = TypeVar(
 NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules", "taxes"})
 """Fields that name a thing, or hold things with changes of their own."""
 
+ENDS = frozenset({"leaves_on", "run_off_until"})
+"""Dates with which something ends; what is new mostly has none."""
+
 COALITION = ""
 """Where a thing of the file belongs to no partner of it."""
 
@@ -96,6 +99,8 @@ class Change(Generic[Stored, Wanted]):
 
     def _is_said(self, name: str) -> bool:
         """Whether a new thing is described by that field: a campaign has many that it does without."""
+        if name in ENDS:
+            return getattr(self.new, name) is not None
         return not isinstance(self.new, CampaignSection) or name == "partners" or bool(getattr(self.new, name))
 
     def line(self) -> str:

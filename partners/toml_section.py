@@ -139,6 +139,17 @@ class Section:
             return value
         return FIRST_DAY
 
+    def last_days(self, first: str, then: str, *, needs_both: bool) -> tuple[date | None, date | None]:
+        """Two last days, the second not before the first and never without it; ``needs_both``: nor the other way."""
+        one = self.day(first) if self.has(first) else None
+        other = self.day(then) if self.has(then) else None
+        if (other is not None and one is None) or (needs_both and one is not None and other is None):
+            missing, given = (first, then) if one is None else (then, first)
+            self.refuse(f"{given} needs {missing}: give both")
+        elif one is not None and other is not None and other < one:
+            self.refuse(f"{then} = {other} lies before {first} = {one}")
+        return one, other
+
     def tables(self, key: str, shape: str) -> list[Mapping[str, object]]:
         """A list of tables, none without the key; ``shape`` shows how it is written."""
         value = self.table.get(key, [])

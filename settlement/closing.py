@@ -208,9 +208,14 @@ async def _next_to_close(connection: AsyncConnection, configuration: Configurati
 async def _book_fixed_fees(
     connection: AsyncConnection, clock: Clock, configuration: Configuration, span: PeriodSpan
 ) -> None:
-    # Once, not prorated, for whoever's terms cover the period's last instant, suspended partners included.
+    # Once, not prorated, for whoever's terms cover the period's last instant, suspended partners included, those that
+    # left before it not.
     day = local_date(span.closes_at - INSTANT, configuration.programme.zone)
-    in_force_then = [in_force(versions, day) for versions in configuration.terms.values()]
+    in_force_then = [
+        in_force(versions, day)
+        for partner_id, versions in configuration.terms.items()
+        if not configuration.partners[partner_id].has_left(day)
+    ]
     fees = [terms for terms in in_force_then if terms is not None and terms.fixed_fee_micro]
     booked = await write_entries(
         connection,

@@ -1,6 +1,6 @@
 """Partners, their stores and the budget window of the moment."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -32,6 +32,8 @@ class PartnerState(StrEnum):
 
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
+    RUN_OFF = "RUN_OFF"
+    LEFT = "LEFT"
 
 
 described_enum(
@@ -39,7 +41,11 @@ described_enum(
     "Whether a partner takes part in the coalition.",
     {
         "ACTIVE": "The partner issues and takes points.",
-        "SUSPENDED": "The partner can do neither (PARTNER_SUSPENDED); it is still settled.",
+        "SUSPENDED": "The partner issues no points, and takes them as its contract says (PARTNER_SUSPENDED); returns"
+        " and refunds go on, and it is still settled.",
+        "RUN_OFF": "The partner left: what it sold before may be returned until runOffUntil, and its points are"
+        " burned elsewhere.",
+        "LEFT": "The partner left, and its run-off is over (PARTNER_LEFT).",
     },
 )
 
@@ -108,12 +114,29 @@ class Partner(Node):
     code: str = strawberry.field(description="The partner's code, unique in the coalition.")
     name: str = strawberry.field(description="The partner's name.")
     category: str = strawberry.field(description="The kind of business.")
-    state: PartnerState = strawberry.field(description="Whether the partner takes part.")
+    stored_state: strawberry.Private[str]
+    leaves_on: date | None = strawberry.field(
+        default=None, description="Last day on which points are issued and burned there; null while it stays."
+    )
+    run_off_until: date | None = strawberry.field(
+        default=None,
+        description="Last day on which returns of what it sold are settled with it: the statement of its period is the"
+        " partner's final one. Null while it stays.",
+    )
 
     @described_field("Opaque id of the partner, the same for every viewer.")
     def id(self, info: Info) -> strawberry.ID:  # noqa: ARG002 (ids of other types need it)
         """The partner's id."""
         return strawberry.ID(plain_id("Partner", self.partner_id))
+
+    @described_field("Whether the partner takes part.")
+    def state(self, info: Info) -> PartnerState:
+        """The state at this moment."""
+        if self.leaves_on is not None and self.run_off_until is not None:
+            today = local_date(info.context.services.clock(), info.context.programme.zone)
+            if today > self.leaves_on:
+                return PartnerState.RUN_OFF if today <= self.run_off_until else PartnerState.LEFT
+        return PartnerState(self.stored_state)
 
     @described_field("The partner's stores, by code.")
     async def stores(self, info: Info) -> list[Store]:
@@ -142,7 +165,7 @@ class Partner(Node):
 
 
 OPERATOR = Partner(
-    partner_id=OPERATOR_ID, code=OPERATOR_CODE, name="Operator", category="operator", state=PartnerState.ACTIVE
+    partner_id=OPERATOR_ID, code=OPERATOR_CODE, name="Operator", category="operator", stored_state="ACTIVE"
 )
 """The operator where a funder or party is shown."""
 
@@ -150,7 +173,13 @@ OPERATOR = Partner(
 def partner_node(row: terms.Partner) -> Partner:
     """The schema's value of a partner."""
     return Partner(
-        partner_id=row.id, code=row.code, name=row.name, category=row.category, state=PartnerState(row.state)
+        partner_id=row.id,
+        code=row.code,
+        name=row.name,
+        category=row.category,
+        stored_state=row.state,
+        leaves_on=row.leaves_on,
+        run_off_until=row.run_off_until,
     )
 
 

@@ -57,7 +57,7 @@ def test_a_first_file_creates_everything() -> None:
     )
     assert partner == (
         "create partner grocer: name grocer, category other, state ACTIVE, reference_unique true, hold_minutes none,"
-        " risk NORMAL, deposit_required 0"
+        " risk NORMAL, deposit_required 0, suspended_burns CAPTURE"
     )
     assert terms == (
         "create terms of grocer from 2017-01-01: to open, issue_price 0.010000, service_fee 0.001000,"
@@ -119,6 +119,7 @@ def test_programs_read_the_same_plan() -> None:
                     "risk": {"old": None, "new": "NORMAL"},
                     "hold_minutes": {"old": None, "new": "none"},
                     "deposit_required": {"old": None, "new": "0"},
+                    "suspended_burns": {"old": None, "new": "CAPTURE"},
                 },
             },
         ],

@@ -1,0 +1,77 @@
+"""Dates with which something ends: kept from changing what they ended, and from ending what was done since."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.periods import Calendar, local_date, local_midnight
+from domain.terms import Configuration, Partner
+from partners.coalition_file import PartnerSection
+from partners.plan import Plan
+
+LAST_NOT_OPEN_SQL = text("SELECT coalesce(max(id), 0) FROM period WHERE state <> 'OPEN'")
+# A row's period is that of its recording: never before the one in which it happened, but for a till whose clock is
+# minutes ahead over midnight.
+USES_AFTER_SQL = text(
+    """
+    SELECT count(*) FROM command
+     WHERE partner_id = :partner_id AND period_id >= :first_period AND kind IN ('EARN', 'BURN', 'AUTHORIZATION')
+       AND occurred_at >= :since
+    """
+)
+
+
+async def refusals_of_endings(
+    connection: AsyncConnection, current: Configuration, plan: Plan, now: datetime
+) -> list[str]:
+    """A line per date of an end that the plan may not set or change; nobody may post meanwhile."""
+    last_not_open: int = (await connection.execute(LAST_NOT_OPEN_SQL)).scalar_one()
+    calendar = current.programme.calendar
+    today = local_date(now, calendar.zone)
+    refusals = []
+    for change in plan.partners:
+        if not {"leaves_on", "run_off_until"} & change.values.keys() or change.new is None:
+            continue
+        refused = [*_partner_refusals(change.old, change.new, calendar, last_not_open, today)]
+        if not refused and change.old is not None and change.new.leaves_on is not None:
+            refused += await _uses_after(connection, change.old, change.new.leaves_on, calendar)
+        refusals += [f"{change.subject}: {refusal}" for refusal in refused]
+    return refusals
+
+
+def _partner_refusals(
+    old: Partner | None, new: PartnerSection, calendar: Calendar, last_not_open: int, today: date
+) -> Iterator[str]:
+    if old is not None and old.leaves_on is not None and old.run_off_until is not None:
+        if calendar.ordinal(old.run_off_until) <= last_not_open:
+            label = calendar.label(calendar.ordinal(old.run_off_until))
+            yield f"its final statement is that of {label}: leaves_on and run_off_until stay as they are"
+            return
+        if old.has_left(today) and (new.leaves_on is None or new.leaves_on > old.leaves_on):
+            yield f"it left on {old.leaves_on}: to take part again it needs a code of its own"
+        if today > old.run_off_until and new.run_off_until != old.run_off_until:
+            yield f"its run-off ended on {old.run_off_until}, which stays so"
+    moved = {
+        "leaves_on": (None if old is None else old.leaves_on, new.leaves_on),
+        "run_off_until": (None if old is None else old.run_off_until, new.run_off_until),
+    }
+    for key, (before, after) in moved.items():
+        if after is not None and after != before and calendar.ordinal(after) <= last_not_open:
+            label = calendar.label(calendar.ordinal(after))
+            yield f"{key} = {after} lies in {label}, which is closed: take a later day"
+
+
+async def _uses_after(connection: AsyncConnection, partner: Partner, leaves_on: date, calendar: Calendar) -> list[str]:
+    since = local_midnight(date.fromordinal(leaves_on.toordinal() + 1), calendar.zone)
+    parameters = {
+        "partner_id": partner.id,
+        "since": since,
+        "first_period": calendar.ordinal(leaves_on) - 1,
+    }
+    uses: int = (await connection.execute(USES_AFTER_SQL, parameters)).scalar_one()
+    if uses == 0:
+        return []
+    what = "purchase or burn" if uses == 1 else "purchases or burns"
+    return [f"{uses} {what} happened after leaves_on = {leaves_on}: take a later day"]
