@@ -17,6 +17,7 @@ from api.runtime import Runtime
 from domain.commands import Command, Outcome, Refusal
 from domain.database import Database
 from domain.errors import RefusalCode
+from domain.loading import LIVE_OVERDRAFT_SQL
 from domain.periods import Clock, local_date
 from domain.queue import PostingQueue
 from domain.terms import ConfigurationCache
@@ -30,16 +31,18 @@ US_PER_SECOND = 1_000_000
 NS_PER_SECOND = 1_000_000_000
 
 BUDGETS_SQL = text(
-    """
-    SELECT p.code, CASE WHEN b.period_id = 0 THEN lower(l.valid)::text ELSE per.label END,
-           b.limit_micro + b.overdraft_micro, b.consumed_micro + b.reserved_micro
+    f"""
+    SELECT coalesce(p.code, ''), coalesce(c.code, ''),
+           CASE WHEN b.period_id = 0 THEN lower(l.valid)::text ELSE per.label END,
+           b.limit_micro + {LIVE_OVERDRAFT_SQL}, b.consumed_micro + b.reserved_micro
       FROM budget AS b
       JOIN budget_plan AS l ON l.id = b.plan_id
-      JOIN partner AS p ON p.id = b.partner_id
+      LEFT JOIN partner AS p ON p.id = b.partner_id
+      LEFT JOIN campaign AS c ON c.id = l.campaign_id
       LEFT JOIN period AS per ON per.id = b.period_id
      WHERE b.period_id = :current OR (b.period_id = 0 AND l.valid @> CAST(:today AS date))
-     ORDER BY p.code, b.period_id, lower(l.valid)
-    """
+     ORDER BY p.code, c.code, b.period_id, lower(l.valid)
+    """  # noqa: S608 (a constant of this application)
 )
 
 
@@ -121,7 +124,7 @@ class _BudgetGauges:
         self._configuration = configuration
         self._clock = clock
         self._read_at = -BUDGETS_EVERY_SECONDS + time.monotonic()
-        labels = ["partner", "window", "currency"]
+        labels = ["partner", "campaign", "window", "currency"]
         self._limit = Gauge(
             "coalition_budget_limit", "Limit with approved overdraft, in currency units", labels, registry=registry
         )
@@ -139,14 +142,18 @@ class _BudgetGauges:
             if configuration is None:
                 return
             programme, now = configuration.programme, self._clock()
-            today = {"current": programme.calendar.containing(now), "today": local_date(now, programme.zone)}
+            today = {
+                "current": programme.calendar.containing(now),
+                "today": local_date(now, programme.zone),
+                "now": now,
+            }
             async with self._database.reading(OPERATOR_ID) as connection:
                 rows = (await connection.execute(BUDGETS_SQL, today)).all()
         except (OSError, DBAPIError):
             return
         self._limit.clear()
         self._used.clear()
-        for partner, window, limit_micro, used_micro in rows:
-            labels = (partner, window, programme.currency)
+        for partner, campaign, window, limit_micro, used_micro in rows:
+            labels = (partner, campaign, window, programme.currency)
             self._limit.labels(*labels).set(limit_micro / MICRO_PER_UNIT)
             self._used.labels(*labels).set(used_micro / MICRO_PER_UNIT)

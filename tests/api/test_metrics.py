@@ -18,6 +18,7 @@ from domain.queue import PostingQueue
 from tests.api.processes import a_coalition, free_port
 from tests.domain.coalitions import coalition, partner
 from tests.domain.tills import Till, till_on
+from tests.factories import apply_toml
 
 Figures = dict[tuple[str, ...], float]
 
@@ -113,7 +114,7 @@ async def test_budgets_of_today_are_read_every_few_seconds(till: Till, monkeypat
     await till.enrolled("card-1")
     await till.accept(till.purchase("k", "100.00"))
     budgets = "coalition_budget_limit", "coalition_budget_used"
-    grocer = ("EUR", "grocer", "2017-03")
+    grocer = ("", "EUR", "grocer", "2017-03")
     assert of(await figures(metrics), *budgets) == {(budgets[0], *grocer): 1500.0, (budgets[1], *grocer): 1.1}
 
     # A scraper in a hurry gets what was read a moment ago.
@@ -129,6 +130,30 @@ async def test_budgets_of_today_are_read_every_few_seconds(till: Till, monkeypat
     # In another month nothing is used yet, and the window of the last one is gone.
     till.clock.to(2017, 4, 2)
     assert of(await figures(metrics), *budgets) == {}
+
+
+async def test_a_campaign_s_own_budget_is_shown_without_a_partner(till: Till) -> None:
+    campaign = """
+[[campaign]]
+code = "gift"
+name = "Gift"
+from = 2017-03-01
+to = 2017-06-30
+bonus_points = 50
+funding = [{ operator = true }]
+[campaign.budget]
+limit = "500.00"
+on_limit = "DECLINE"
+alert_at = "0.80"
+"""
+    await apply_toml(till.database, coalition(partner("grocer")) + campaign)
+    metrics, _ = counting(till)
+    await till.enrolled("card-1")
+    await till.accept(till.purchase("k", "100.00"))
+    budgets = "coalition_budget_limit", "coalition_budget_used"
+    gift = ("gift", "EUR", "", "2017-03-01")
+    found = of(await figures(metrics), *budgets)
+    assert (found[(budgets[0], *gift)], found[(budgets[1], *gift)]) == (500.0, 0.5)
 
 
 def refused(_viewer_id: int) -> None:
