@@ -1,5 +1,6 @@
 """Closing and verifying for the command line: the same answers as GraphQL's, printed."""
 
+from decimal import Decimal
 from typing import Any
 
 import typer
@@ -30,7 +31,7 @@ mutation Close($input: ClosePeriodInput!) {
       period {
         id label state opensAt closesAt
         operatorNet { amount currency } poolChange { amount currency } margin { amount currency }
-        tax { amount currency }
+        tax { amount currency } memberReceivableChange { amount currency }
         statements {
           id
           partner { id code name }
@@ -90,6 +91,8 @@ def print_closed(closed: dict[str, Any]) -> None:
     figures = {"operator net": "operatorNet", "pool change": "poolChange", "margin": "margin", "tax": "tax"}
     for name, key in figures.items():
         typer.echo(f"{name}: {period[key]['amount']} {period[key]['currency']}")
+    if Decimal(period["memberReceivableChange"]["amount"]):
+        typer.echo("members owe more by: {amount} {currency}".format(**period["memberReceivableChange"]))
     checks = period["certificate"]["checks"]
     held = sum(check["holds"] for check in checks)
     typer.echo(f"certificate {period['certificate']['sha256']}: {held} of {len(checks)} invariants hold")

@@ -1,4 +1,4 @@
-"""Reading what changes of accounts need: pools, merges, and what limited members moved or burned today."""
+"""Reading what changes of accounts need: pools, merges, debts, and what limited members moved or burned today."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from domain.commands import Command, CommandKind
 from domain.database import BatchConnection
 from domain.limits import load_burned_today
 from domain.merging import load_merges
+from domain.owing import load_debts
 from domain.pooling import load_pools
 from domain.transferring import load_moved_today
 
@@ -16,6 +17,7 @@ async def load_account_changes(
     connection: BatchConnection, batch: Batch, asked: Asked, commands: Sequence[Command], originals: Sequence[Original]
 ) -> None:
     """Step 6, under the locks; no statement for a batch of purchases, burns and returns of unlimited members."""
+    await load_debts(connection, batch)
     if asked.may_be_pooled:
         batch.pools = await load_pools(connection, asked.pool_ids, batch.members)
     if any(original.command.kind == CommandKind.MERGE for original in originals):

@@ -272,6 +272,9 @@ class Batch:
     last_uses: dict[int, LastUse] = field(default_factory=dict)
     """Of accounts that are swept."""
 
+    owing: set[int] = field(default_factory=set)
+    """Accounts that owe points, or did before this batch."""
+
     budgets: dict[tuple[int, int], Budget] = field(default_factory=dict)
     by_key: dict[tuple[int, str], Original] = field(default_factory=dict)
     by_id: dict[int, Original] = field(default_factory=dict)

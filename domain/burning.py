@@ -12,6 +12,7 @@ from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.limits import check_burn_limit, note_burn
 from domain.lots import Account, Lot, allocate, burn_order
+from domain.owing import pay_back
 from domain.receipts import balance_view, replayed
 from domain.standing import print_member_id
 from domain.taking_part import check_burns
@@ -129,6 +130,7 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     # A job that is late takes nothing from the member: what is due becomes usable here.
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
+    pay_back(batch, account, command.occurred_at)
     stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
     batch.new_commands.append((row, stored))
     note_burn(batch, member, command.points)
@@ -137,7 +139,7 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
 
 def _check_spendable(batch: Batch, member: Member, points: int, instant: datetime) -> None:
     account = batch.accounts[member.account_id]
-    usable = account.usable(instant) + confirmable_points(batch, account, instant)
+    usable = account.usable(instant) + confirmable_points(batch, account, instant) - account.owed
     if usable < points:
         raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
     check_burn_limit(batch, member, points)

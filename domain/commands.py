@@ -31,6 +31,7 @@ class CommandKind(StrEnum):
     MERGE = "MERGE"
     UNMERGE = "UNMERGE"
     ADJUSTMENT = "ADJUSTMENT"
+    REPAYMENT = "REPAYMENT"
 
 
 class MovementKind(StrEnum):
@@ -41,6 +42,8 @@ class MovementKind(StrEnum):
     CONFIRM = "CONFIRM"
     CANCEL = "CANCEL"
     EARN_REVERSAL = "EARN_REVERSAL"
+    OVERDRAW = "OVERDRAW"
+    REPAY = "REPAY"
     BURN = "BURN"
     HOLD = "HOLD"
     CAPTURE = "CAPTURE"
@@ -321,23 +324,9 @@ class LeavePool(NamedTuple):
 
 
 Command = (
-    Enroll
-    | Earn
-    | Burn
-    | Authorize
-    | Capture
-    | Void
-    | Reverse
-    | ConfirmPayment
-    | Sweep
-    | Transfer
-    | Adjust
-    | Merge
-    | Unmerge
-    | CreatePool
-    | JoinPool
-    | LeavePool
-)
+    Enroll | Earn | Burn | Authorize | Capture | Void | Reverse | ConfirmPayment | Sweep | Transfer | Adjust | Merge
+    | Unmerge | CreatePool | JoinPool | LeavePool
+)  # fmt: skip
 
 
 class Refusal(NamedTuple):
@@ -394,7 +383,7 @@ class AwardResult(NamedTuple):
 
 
 class BalanceView(NamedTuple):
-    """A member's points; expired ones are never counted."""
+    """A member's points; expired ones are never counted. ``available`` is negative where the member owes points."""
 
     account_id: int
     available: int

@@ -36,6 +36,7 @@ from domain.enrolling import decide_enroll, key_conflict
 from domain.errors import Refused
 from domain.holding import decide_authorize, decide_capture, decide_void, time_out_due
 from domain.merging import decide_merge, decide_unmerge
+from domain.owing import pay_back_all
 from domain.parking import decide_reversal, under_key, with_what_waited
 from domain.paying import decide_payment
 from domain.pooling import decide_create_pool, decide_join_pool, decide_leave_pool
@@ -98,12 +99,15 @@ DECIDERS: dict[type[Command], Callable[[Batch, Any], Outcome]] = {
 def decide(batch: Batch, command: Command) -> Outcome:
     """What becomes of one command; a refusal changes nothing of the batch."""
     try:
-        if not batch.parked:
-            # Hot: nearly always nothing waits.
-            return DECIDERS[type(command)](batch, command)
-        return _decide_beside_parked(batch, command)
+        # Hot: nearly always nothing waits, and nobody owes points.
+        outcome: Outcome
+        outcome = _decide_beside_parked(batch, command) if batch.parked else DECIDERS[type(command)](batch, command)
     except Refused as refused:
-        return Refusal(refused.code, refused.message, refused.field, command.key)
+        outcome = Refusal(refused.code, refused.message, refused.field, command.key)
+    if batch.owing:
+        # Also after a refusal: a hold that it found past its time has set points free.
+        pay_back_all(batch, command.occurred_at)
+    return outcome
 
 
 def _decide_beside_parked(batch: Batch, command: Command) -> Outcome:

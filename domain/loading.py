@@ -422,7 +422,7 @@ async def lock_budgets(
 
 LOCK_ACCOUNTS_SQL = text(
     """
-    SELECT id, available, pending, held, next_expires_at FROM account
+    SELECT id, available, pending, held, next_expires_at, owed FROM account
      WHERE id = ANY(CAST(CAST(:ids AS text) AS bigint[])) ORDER BY id FOR NO KEY UPDATE
     """
 )

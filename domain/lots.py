@@ -21,6 +21,9 @@ class ClawBack(StrEnum):
     ALL_LOTS = "all_lots"
     """The purchase's own lot, then all others of the account."""
 
+    NEGATIVE_BALANCE = "negative_balance"
+    """The purchase's own lot, then all others of the account; the member owes the rest (``domain.owing``)."""
+
 
 @dataclass(slots=True)
 class Lot:
@@ -181,9 +184,38 @@ class PendingAward:
 
 
 @dataclass(slots=True)
+class Debt:
+    """Points that a return could not take back: ``open_points`` of ``points`` are not paid back yet.
+
+    ``id`` is that of the movement that overdrew the account, ``command_id`` the return's, ``price_micro`` what the
+    operator advanced to the funder per point, the issue price of ``terms_id``.
+    """
+
+    account_id: int
+    id: int
+    command_id: int
+    member_id: int
+    period_id: int
+    funder_id: int
+    terms_id: int
+    price_micro: int
+    points: int
+    open_points: int
+    is_new: bool = False
+    is_changed: bool = False
+
+    def repay(self, points: int) -> None:
+        """Takes off what later points paid back; the caller has checked that so much is open."""
+        assert 0 <= points <= self.open_points
+        self.open_points -= points
+        self.is_changed = True
+
+
+@dataclass(slots=True)
 class Account:
     """Balances of one account inside a batch. ``lots`` holds every lot that the batch may touch or that may be past.
 
+    ``available`` is what its lots have; the member sees it less ``owed``, the sum of what is open of ``debts``.
     ``awards`` holds the pending awards that the batch may confirm or cancel, or whose purchase it may return.
     """
 
@@ -192,10 +224,12 @@ class Account:
     pending: int
     held: int
     next_expires_at: datetime | None
+    owed: int = 0
     lots: list[Lot] = field(default_factory=list)
     awards: list[PendingAward] = field(default_factory=list)
     holds: dict[int, Hold] = field(default_factory=dict)
     """Those that the batch asks about, and where points are burned the open ones, by their ids."""
+    debts: list[Debt] = field(default_factory=list)
     all_lots_loaded: bool = False
     is_new: bool = False
     is_changed: bool = False

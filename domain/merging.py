@@ -178,6 +178,9 @@ def _check_mergeable(batch: Batch, kept: Member, duplicate: Member) -> None:
     if batch.accounts[duplicate.account_id].held:
         message = "points of the duplicate are held by an authorization: capture or void it first"
         raise Refused(RefusalCode.MERGE_NOT_POSSIBLE, message, "duplicate")
+    if owed := batch.accounts[duplicate.account_id].owed:
+        message = f"the duplicate owes {owed} points, which nobody would earn back: merge the other way round"
+        raise Refused(RefusalCode.MERGE_NOT_POSSIBLE, message, "duplicate")
 
 
 def _close(batch: Batch, record: MergeRecord) -> None:
@@ -222,6 +225,9 @@ def decide_unmerge(batch: Batch, command: Unmerge) -> Posted:
     moved = [(lots[lot_id], lots[parent_id]) for lot_id, parent_id in record.moved]
     if any(lot.remaining != lot.granted or lot.is_past(occurred_at) for lot, _ in moved):
         message = "points that moved with the merge were used or have expired since: it can no longer be undone"
+        raise Refused(RefusalCode.MERGE_NOT_POSSIBLE, message)
+    if owed := batch.accounts[kept.account_id].owed:
+        message = f"the member that was kept owes {owed} points, perhaps of the duplicate's purchases: not to be undone"
         raise Refused(RefusalCode.MERGE_NOT_POSSIBLE, message)
     points = sum(lot.granted for lot, _ in moved)
     row = transfer_row(batch, command, CommandKind.UNMERGE, kept, points, occurred_at, original.command.id)

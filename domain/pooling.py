@@ -139,6 +139,9 @@ def _joining(batch: Batch, command: CreatePool | JoinPool, member: Member | None
     if batch.accounts[member.account_id].held:
         message = "points of the member are held by an authorization: capture or void it first"
         raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
+    if owed := batch.accounts[member.account_id].owed:
+        message = f"the member owes {owed} points: they are to be earned back first"
+        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
     return member
 
 
@@ -190,6 +193,9 @@ def decide_leave_pool(batch: Batch, command: LeavePool, member: Member | None) -
     account, place = batch.accounts[pool.account_id], pool.members[member.id]
     if is_last and account.held:
         message = "points of the pool are held by an authorization: capture or void it first"
+        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
+    if is_last and account.owed:
+        message = f"the pool owes {account.owed} points, which nobody would earn back: the last member stays"
         raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
     home = batch.accounts[place.home_account_id]
     row = (

@@ -11,7 +11,7 @@ from domain.values import OPERATOR_ID
 
 
 class LineKind(StrEnum):
-    """Kind of a statement line; POOL and SUBSIDY are the operator's own positions and stand on no statement."""
+    """Kind of a statement line; POOL, SUBSIDY and MEMBER_RECEIVABLE are the operator's own and on no statement."""
 
     ISSUE = "ISSUE"
     SERVICE_FEE = "SERVICE_FEE"
@@ -26,9 +26,11 @@ class LineKind(StrEnum):
     CARRIED_FORWARD = "CARRIED_FORWARD"
     POOL = "POOL"
     SUBSIDY = "SUBSIDY"
+    MEMBER_RECEIVABLE = "MEMBER_RECEIVABLE"
 
 
 _AWARD_LINES = ((LineKind.ISSUE, "issue_value_micro"), (LineKind.SERVICE_FEE, "service_fee_micro"))
+_RETURN_LINES = ((LineKind.EARN_REVERSAL, "issue_value_micro"), (LineKind.SERVICE_FEE_REFUND, "service_fee_micro"))
 _BURN_LINES = ((LineKind.REIMBURSEMENT, "reimbursement_micro"),)
 
 MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
@@ -36,10 +38,9 @@ MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
     MovementKind.EARN_PENDING: (),
     MovementKind.CONFIRM: _AWARD_LINES,
     MovementKind.CANCEL: (),
-    MovementKind.EARN_REVERSAL: (
-        (LineKind.EARN_REVERSAL, "issue_value_micro"),
-        (LineKind.SERVICE_FEE_REFUND, "service_fee_micro"),
-    ),
+    MovementKind.EARN_REVERSAL: _RETURN_LINES,
+    MovementKind.OVERDRAW: _RETURN_LINES,
+    MovementKind.REPAY: ((LineKind.MEMBER_RECEIVABLE, "issue_value_micro"),),
     MovementKind.BURN: _BURN_LINES,
     MovementKind.HOLD: (),
     MovementKind.CAPTURE: _BURN_LINES,
@@ -55,8 +56,14 @@ MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
 ENTRY_LINES = {"FIXED_FEE": LineKind.FIXED_FEE, "ADJUSTMENT": LineKind.ADJUSTMENT}
 """Kinds of partner entries that stand on a statement, and their line."""
 
-OUTSIDE_POOL = frozenset({MovementKind.EARN_PENDING, MovementKind.CANCEL, MovementKind.HOLD, MovementKind.RELEASE})
+WITHOUT_MONEY = frozenset({MovementKind.EARN_PENDING, MovementKind.CANCEL, MovementKind.HOLD, MovementKind.RELEASE})
+"""Movements between what is usable and what is pending or held: no money moves."""
+
+OUTSIDE_POOL = WITHOUT_MONEY | {MovementKind.OVERDRAW}
 """Movements that neither add to the points in the pool (available and held) nor take from them."""
+
+OWING = {MovementKind.OVERDRAW: 1, MovementKind.REPAY: -1}
+"""Movements that change what members owe, by whether their ``issue_value_micro`` adds to it."""
 
 
 class MovementSums(NamedTuple):
@@ -78,6 +85,16 @@ class MovementSums(NamedTuple):
     def pool_points(self) -> int:
         """By how much the points in the pool change: those that are available or held."""
         return 0 if self.kind in OUTSIDE_POOL else self.points
+
+    @property
+    def owed_points(self) -> int:
+        """By how much the points that members owe change."""
+        return OWING.get(self.kind, 0) * abs(self.points)
+
+    @property
+    def receivable_micro(self) -> int:
+        """By how much the operator's MEMBER_RECEIVABLE changes."""
+        return OWING.get(self.kind, 0) * self.issue_value_micro
 
 
 class Contribution(NamedTuple):
@@ -105,15 +122,21 @@ def contributions(sums: MovementSums) -> list[Contribution]:
     """The positions that movements add to: the party's lines, and POOL, which covers every movement.
 
     Where the operator is the party (a subsidised award, its reversal or expiry) all its money is one SUBSIDY
-    position. ``prior`` says that the movement reverses something booked in an earlier period.
+    position. What members owe more, or less, is MEMBER_RECEIVABLE. ``prior`` says that the movement reverses something
+    booked in an earlier period.
     """
     pool = Contribution(
         OPERATOR_ID, LineKind.POOL, sums.entries, sums.pool_points, sums.pool_value_micro, 0, sums.hash_sum
     )
-    if sums.party_id == OPERATOR_ID and MONEY_LINES[sums.kind]:
-        lines = [(LineKind.SUBSIDY, sum(getattr(sums, column) for _, column in MONEY_LINES[sums.kind]))]
-    else:
+    lines: list[tuple[LineKind, int]] = []
+    if sums.party_id != OPERATOR_ID:
         lines = [(kind, getattr(sums, column)) for kind, column in MONEY_LINES[sums.kind]]
+    elif MONEY_LINES[sums.kind] and sums.kind != MovementKind.REPAY:
+        lines = [(LineKind.SUBSIDY, sum(getattr(sums, column) for _, column in MONEY_LINES[sums.kind]))]
+    owed = []
+    if sums.kind in OWING:
+        figures = (sums.entries, sums.owed_points, sums.receivable_micro, 0, sums.hash_sum)
+        owed = [Contribution(OPERATOR_ID, LineKind.MEMBER_RECEIVABLE, *figures)]
     return [
         *(
             Contribution(
@@ -128,5 +151,6 @@ def contributions(sums: MovementSums) -> list[Contribution]:
             )
             for kind, amount_micro in lines
         ),
+        *owed,
         pool,
     ]

@@ -86,7 +86,7 @@ class LotUseRow(NamedTuple):
 # "Past" is decided here and nowhere else for balances: a lot's grace, if it has one, replaces its expiry.
 MEMBER_COLUMNS_SQL = """
     m.id, m.account_id, m.state, m.enrolled_at, m.partner_id, m.attributes::text,
-    a.available - CASE WHEN a.next_expires_at <= :now THEN
+    a.available - a.owed - CASE WHEN a.next_expires_at <= :now THEN
         (SELECT coalesce(sum(l.remaining), 0)::bigint FROM lot AS l
           WHERE l.account_id = a.id AND l.remaining > 0 AND coalesce(l.grace_until, l.expires_at) <= :now)
         ELSE 0 END,

@@ -8,11 +8,10 @@ from domain.standing import member_now
 
 
 def balance_view(batch: Batch, account_id: int, occurred_at: datetime) -> BalanceView:
-    """The account's points as they stand in the batch, without expired ones."""
+    """The account's points as they stand in the batch, without expired ones and less what it owes."""
     account = batch.accounts[account_id]
-    return BalanceView(
-        account.id, account.usable(batch.clock.expiry_instant(occurred_at)), account.pending, account.held
-    )
+    usable = account.usable(batch.clock.expiry_instant(occurred_at))
+    return BalanceView(account.id, usable - account.owed, account.pending, account.held)
 
 
 def award_results(batch: Batch, purchase: Original) -> tuple[AwardResult, ...]:

@@ -17,6 +17,7 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, ClawBack, Lot, allocate, burn_order
 from domain.originals import original_of
+from domain.owing import overdrawable, owe
 from domain.receipts import balance_view, replayed
 from domain.standing import is_left, member_now
 from domain.taking_part import check_settles
@@ -179,13 +180,18 @@ class _EarnReversal:
         if not parts or parts[0][0] is not own:
             parts = [(own, 0), *parts]
         missing = points - sum(part for _, part in parts)
+        owed = overdrawable(self.batch.configuration.programme, self.account_now, missing)
         for number, (lot, part) in enumerate(parts):
-            self._write_row(award, lot, part, missing if number == 0 else 0)
-        return points - missing
+            self._write_row(award, lot, part, missing - owed if number == 0 else 0)
+        if owed:
+            overdrawn = self._write_row(award, None, owed, 0, MovementKind.OVERDRAW)
+            owe(self.batch, self.account_now, member_now(self.batch, self.original).id, overdrawn)
+        return points - missing + owed
 
     def _allocate(self, award: StoredAward, points: int) -> list[tuple[Lot | None, int]]:
-        # Claw-back: the same lot, then others by the programme's policy, then shortfall (SETTLEMENT.md c.3). The usual
-        # one takes those of the same issuer and funder, so that no partner is credited out of the operator's money.
+        # Claw-back: the same lot, then others by the programme's policy, then a debt or a shortfall (SETTLEMENT.md
+        # c.3). The usual one takes those of the same issuer and funder, so that no partner is credited out of the
+        # operator's money.
         usable = burn_order(self.account.lots, self.instant)
         if self.account_now is not self.account:
             usable += burn_order(self.account_now.lots, self.instant)
@@ -208,7 +214,14 @@ class _EarnReversal:
         fetched = move_by_itself(self.batch, self.row, away, self.account_now, self.account)
         return [*(each for each in parts if each not in away), *zip(fetched, [part for _, part in away], strict=True)]
 
-    def _write_row(self, award: StoredAward, lot: Lot | None, points: int, shortfall: int) -> None:
+    def _write_row(
+        self,
+        award: StoredAward,
+        lot: Lot | None,
+        points: int,
+        shortfall: int,
+        kind: MovementKind = MovementKind.EARN_REVERSAL,
+    ) -> TransactionRow:
         terms: Terms = self.batch.configuration.terms_by_id[award.terms_id]
         by_partner = award.funder_id != OPERATOR_ID
         budget = credited_budget(self.batch, award, self.booking) if points else None
@@ -218,37 +231,36 @@ class _EarnReversal:
         # The movement that carried the money: of an award that was pending, its confirmation.
         confirmed = None if award.pending is None else award.pending.confirmed
         charged_id, charged_in = confirmed or (award.transaction_id, purchase.period_id)
-        self.batch.new_transactions.append(
-            TransactionRow(
-                account_id=self.account.id,
-                id=transaction_id,
-                command_id=self.row.id,
-                kind=MovementKind.EARN_REVERSAL,
-                period_id=self.row.period_id,
-                partner_id=purchase.partner_id,
-                party_id=award.funder_id,
-                funder_id=award.funder_id,
-                issuer_id=self._issuer_id(award),
-                store_id=purchase.store_id,
-                points=-points,
-                requested_points=points + shortfall,
-                shortfall_points=shortfall,
-                issue_value_micro=points * terms.issue_price_micro,
-                service_fee_micro=points * terms.service_fee_micro if by_partner else 0,
-                reimbursement_micro=0,
-                breakage_share_micro=0,
-                pool_value_micro=-points * (0 if lot is None else lot.price_micro),
-                budget_id=None if budget is None else budget.id,
-                budget_micro=0 if budget is None else -credit_micro,
-                terms_id=award.terms_id,
-                rule_id=award.rule_id,
-                lot_id=None if lot is None else lot.id,
-                reverses_id=charged_id,
-                reverses_period_id=charged_in,
-                occurred_at=self.row.occurred_at,
-                recorded_at=self.row.recorded_at,
-            )
+        written = TransactionRow(
+            account_id=self.account.id,
+            id=transaction_id,
+            command_id=self.row.id,
+            kind=kind,
+            period_id=self.row.period_id,
+            partner_id=purchase.partner_id,
+            party_id=award.funder_id,
+            funder_id=award.funder_id,
+            issuer_id=self._issuer_id(award),
+            store_id=purchase.store_id,
+            points=-points,
+            requested_points=points + shortfall,
+            shortfall_points=shortfall,
+            issue_value_micro=points * terms.issue_price_micro,
+            service_fee_micro=points * terms.service_fee_micro if by_partner else 0,
+            reimbursement_micro=0,
+            breakage_share_micro=0,
+            pool_value_micro=-points * (0 if lot is None else lot.price_micro),
+            budget_id=None if budget is None else budget.id,
+            budget_micro=0 if budget is None else -credit_micro,
+            terms_id=award.terms_id,
+            rule_id=award.rule_id,
+            lot_id=None if lot is None else lot.id,
+            reverses_id=charged_id,
+            reverses_period_id=charged_in,
+            occurred_at=self.row.occurred_at,
+            recorded_at=self.row.recorded_at,
         )
+        self.batch.new_transactions.append(written)
         if budget is not None:
             budget.draw(-credit_micro, self.batch.clock.recorded_at)
         if points and lot is not None:
@@ -258,6 +270,7 @@ class _EarnReversal:
             self.batch.new_lot_uses.append(
                 lot_use(self.batch, lot, transaction_id, MovementKind.EARN_REVERSAL, points, self.row.period_id, None)
             )
+        return written
 
 
 # ---------------------------------------------------------------- burns

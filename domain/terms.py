@@ -51,6 +51,7 @@ class Programme:
     transfer_max_points: int | None
     transfer_max_points_per_day: int | None
     claw_back: str
+    negative_limit_points: int | None
     hold_minutes: int
     advice_days: int
     dispute_days: int

@@ -32,6 +32,7 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.members import input_digest
+from domain.owing import pay_back
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
 from domain.standing import print_member_id
@@ -95,12 +96,13 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
         _check_partner(batch, command, source)
     account = batch.accounts[source.account_id]
     instant = batch.clock.expiry_instant(command.occurred_at)
-    usable = account.usable(instant) + confirmable_points(batch, account, instant)
+    usable = account.usable(instant) + confirmable_points(batch, account, instant) - account.owed
     if usable < command.points:
         raise Refused(RefusalCode.INSUFFICIENT_POINTS, f"the member has {usable} points", "points")
     row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points, command.occurred_at)
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
+    pay_back(batch, account, command.occurred_at)
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False, input_digest=digest)))
     move(batch, row, allocate(burn_order(account.lots, instant), command.points), batch.accounts[target.account_id])
     batch.remember(Original(row, print_, None))

@@ -18,6 +18,7 @@ from domain.floats import on_floats, write_float_uses
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.lots import Account, Lot, PendingAward
 from domain.merging import write_merge
+from domain.owing import write_debts
 from domain.parking import write_parked
 from domain.pooling import write_pool_change
 from domain.positions import Contribution, MovementSums, contributions
@@ -59,7 +60,7 @@ HOLD_COLUMNS = (
     "account_id", "id", "command_id", "transaction_id", "partner_id", "points", "captured", "released", "state",
     "expires_at",
 )  # fmt: skip
-ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at")
+ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at", "owed")
 
 INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idempotency_key")
 INSERT_TRANSACTIONS_SQL = _insert_sql("transaction", HASHED_TRANSACTION_COLUMNS, "id", hashed=True)
@@ -168,6 +169,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _write_holds(connection, batch)
     await write_parked(connection, batch)
     await _update_accounts(connection, batch.accounts.values())
+    await write_debts(connection, batch)
     await _update_budgets(connection, batch)
     await write_float_uses(connection, batch.on_floats)
     await add_positions(connection, batch.position_changes)
@@ -221,7 +223,8 @@ async def _expect(
 async def _write_members(connection: BatchConnection, batch: Batch) -> None:
     if batch.new_members:
         accounts = [batch.accounts[new.account_id] for new in batch.new_members]
-        rows = [(a.id, a.available, a.pending, a.held, a.next_expires_at) for a in accounts]
+        owed = 0  # what a new account owes already is written with its debts
+        rows = [(a.id, a.available, a.pending, a.held, a.next_expires_at, owed) for a in accounts]
         await _insert(connection, INSERT_ACCOUNTS_SQL, rows)
         await _insert(connection, INSERT_MEMBERS_SQL, [_member_values(new) for new in batch.new_members])
     if batch.claims:

@@ -48,7 +48,9 @@ CURRENCY_DIGITS_MAX = 4
 PENDING_DAYS_MAX = 3660
 DAYS_MAX = 366
 TAXED_KINDS = tuple(
-    kind for kind in LineKind if kind not in (LineKind.TAX, LineKind.CARRIED_FORWARD, LineKind.POOL, LineKind.SUBSIDY)
+    kind
+    for kind in LineKind
+    if kind not in (LineKind.TAX, LineKind.CARRIED_FORWARD, LineKind.POOL, LineKind.SUBSIDY, LineKind.MEMBER_RECEIVABLE)
 )
 
 
@@ -72,6 +74,7 @@ class ProgrammeSection:
     transfer_max_points: int | None
     transfer_max_points_per_day: int | None
     claw_back: str
+    negative_limit_points: int | None
     hold_minutes: int
     advice_days: int
     dispute_days: int
@@ -201,7 +204,8 @@ def _programme(root: Section) -> ProgrammeSection | None:
     known = (
         "name", "currency", "timezone", "region", "point_value", "period", "expiry", "expiry_months", "expiry_years",
         "grace_days", "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day",
-        "claw_back", "hold_minutes", "advice_days", "dispute_days", "call_days", "minimum_settlement",
+        "claw_back", "negative_limit_points", "hold_minutes", "advice_days", "dispute_days", "call_days",
+        "minimum_settlement",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -232,6 +236,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
         transfer_max_points=_points_or_none(section, "transfer_max_points"),
         transfer_max_points_per_day=_points_or_none(section, "transfer_max_points_per_day"),
         claw_back=section.choice("claw_back", tuple(ClawBack), default=ClawBack.OWN_LOT_THEN_ISSUER),
+        negative_limit_points=_points_or_none(section, "negative_limit_points"),
         hold_minutes=section.whole("hold_minutes", 1, HOLD_MAX_MINUTES, default=HOLD_MINUTES),
         advice_days=section.whole("advice_days", 0, DAYS_MAX, default=0),
         dispute_days=section.whole("dispute_days", 0, DAYS_MAX, default=7),
@@ -242,6 +247,10 @@ def _programme(root: Section) -> ProgrammeSection | None:
         section.refuse(
             f"call_days = {programme.call_days} lies within the dispute window: it must be at least advice_days"
             f" + dispute_days = {programme.advice_days + programme.dispute_days}"
+        )
+    if programme.negative_limit_points is not None and programme.claw_back != ClawBack.NEGATIVE_BALANCE:
+        section.refuse(
+            f'negative_limit_points bounds what members may owe: give it with claw_back = "{ClawBack.NEGATIVE_BALANCE}"'
         )
     return programme if section.sound else None
 

@@ -331,6 +331,7 @@ async def _finish(database: Database, clock: Clock, audited: Audited) -> None:
                 "pool_change_micro": str(audited.totals.pool_change_micro),
                 "margin_micro": str(audited.totals.margin_micro),
                 "tax_micro": str(audited.totals.tax_micro),
+                "receivable_change_micro": str(audited.totals.receivable_change_micro),
                 "operator_net_minor": str(audited.totals.operator_net_minor),
                 "certificate": json.dumps(certificate),
                 "sha256": digest,

@@ -13,21 +13,30 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import MovementKind
-from domain.positions import MONEY_LINES, OUTSIDE_POOL, Contribution, LineKind
+from domain.positions import MONEY_LINES, OWING, WITHOUT_MONEY, LineKind
 from domain.values import OPERATOR_ID, decimal_from_micro, micro_per_minor
 from settlement import places
+from settlement.debts import check_debts
 from settlement.floats import check_floats
-from settlement.lines import NOTHING_BESIDE, Billing, Positions, operator_totals, positions_of_movements, settle
+from settlement.lines import (
+    NOTHING_BESIDE,
+    Billing,
+    differing_positions,
+    operator_amount_micro,
+    operator_totals,
+    positions_of_movements,
+    settle,
+)
 from settlement.places import PLACES_MAX, find
 from settlement.scan import BudgetRow, LedgerScan, MovementGroup
 
 NAMES = {
     1: "Per unit, all entries sum to zero",
-    2: "Per lot: granted + restored = remaining + reserved + burned + reversed + expired + moved",
-    3: "Balances: available, held and pending = what lots, holds and pending awards have = sum of movements",
-    4: "Opening + issued + restored - burned - reversed - expired = closing points",
+    2: "Per lot: granted + restored = remaining + reserved + burned + reversed + expired + moved + paid back",
+    3: "Balances: available, held, pending, owed = what lots, holds, awards and debts have = sum of movements",
+    4: "Opening + issued + restored - burned - reversed - expired - paid back = closing points",
     5: "Pool = sum over lots of (remaining + reserved) x lot price",
-    6: "Sum of nets + operator net = 0; operator net = pool change + margin + tax",
+    6: "Sum of nets + operator net = 0; operator net = pool change + margin + tax - member receivable change",
     7: "Matrix: rows are what issuers' lots gave, columns what partners redeemed",
     8: "Statement = sum of its rounded lines; exact line = sum of its entries",
     9: "Each entry belongs to one period, and is as it was booked",
@@ -142,8 +151,9 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
         positions = scan.positions.get(period_id, {})
         totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), [])
         pool = positions.get((OPERATOR_ID, LineKind.POOL))
+        owed_micro = operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
         partners_micro = sum(p.amount_micro for (partner_id, _), p in positions.items() if partner_id != OPERATOR_ID)
-        left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro)
+        left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro) - owed_micro
         if left:
             problems.append(f"period {period_id}: money entries sum to {decimal_from_micro(left)}")
         points = sum(sums.pool_points for sums in scan.sums(period_id)) - (0 if pool is None else pool.points)
@@ -186,7 +196,10 @@ async def _balances_add_up(scan: LedgerScan, located: _Places) -> Check:
         or accounts.pending != sum(_PENDING.get(group.kind, 0) * group.points for group in scan.movements)
     )
     found = await located.named("accounts, lots and movements disagree" if wrong else None, places.ACCOUNTS_SQL)
-    return check(3, found, f"{accounts.accounts} accounts hold {accounts.available} points")
+    debts = await check_debts(located.connection, scan, is_everything=located.scope.is_everything)
+    owed = f", members owe {debts.owed_points}" if debts.owed_points else ""
+    fact = f"{accounts.accounts} accounts hold {accounts.available} points{owed}"
+    return check(3, found + debts.problems, fact)
 
 
 _PENDING = {MovementKind.EARN_PENDING: 1, MovementKind.CANCEL: 1, MovementKind.CONFIRM: -1}
@@ -228,7 +241,9 @@ def _points_add_up(scan: LedgerScan, scope: Scope) -> Check:
 def _adjusted(kinds: Mapping[MovementKind, int]) -> str:
     adjusted = kinds.get(MovementKind.ADJUST, 0)
     moved = kinds.get(MovementKind.TRANSFER_IN, 0) + kinds.get(MovementKind.TRANSFER_OUT, 0)
-    return (f" + {adjusted} adjusted" if adjusted else "") + (f" + {moved} between accounts" if moved else "")
+    repaid = kinds.get(MovementKind.REPAY, 0)
+    said = f" - {-repaid} paid back" if repaid else ""
+    return said + (f" + {adjusted} adjusted" if adjusted else "") + (f" + {moved} between accounts" if moved else "")
 
 
 def _pool_adds_up(scan: LedgerScan, scope: Scope) -> Check:
@@ -258,9 +273,10 @@ def _operator_adds_up(scan: LedgerScan, scope: Scope) -> Check:
         net_micro = totals.operator_net_minor * micro_per_minor(scope.currency_digits)
         net, change, margin = map(decimal_from_micro, (net_micro, totals.pool_change_micro, totals.margin_micro))
         tax = f" + tax {decimal_from_micro(totals.tax_micro)}" if totals.tax_micro else ""
-        parts = f"pool change {change} + margin {margin}{tax}"
+        owed = totals.receivable_change_micro
+        parts = f"pool change {change} + margin {margin}{tax}" + (f" - {decimal_from_micro(owed)} owed" if owed else "")
         fact = f"operator net {net} = {parts}"
-        if net_micro != totals.pool_change_micro + totals.margin_micro + totals.tax_micro:
+        if net_micro != totals.explained_micro:
             problems.append(f"period {period_id}: operator net {net} is not {parts}")
     return check(6, problems, fact)
 
@@ -314,22 +330,6 @@ async def _rows_as_booked(scan: LedgerScan, scope: Scope, located: _Places) -> C
     return check(9, [*rows, *apart, *approved, *problems], f"{entries} rows as booked")
 
 
-def differing_positions(period_id: int, kept: Positions, from_rows: Positions) -> list[str]:
-    """In words, the positions that are not what their rows sum to."""
-    found = []
-    for key in sorted(kept.keys() | from_rows.keys()):
-        nothing = Contribution(*key, 0, 0, 0, 0, 0)
-        one, other = kept.get(key, nothing), from_rows.get(key, nothing)
-        if one != other:
-            said = ", ".join(
-                f"{name} {a} instead of {b}"
-                for name, a, b in zip(one._fields[2:], one[2:], other[2:], strict=True)
-                if a != b
-            )
-            found.append(f"period {period_id}, partner {key[0]}, position {key[1]}: {said}")
-    return found
-
-
 async def _reversals_fit(scan: LedgerScan, scope: Scope, located: _Places) -> Check:
     problems = [
         f"period {group.period_id}, partner {group.party_id}: {group.kind} not at the prices of terms {group.terms_id}"
@@ -353,7 +353,7 @@ def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
     terms = None if group.terms_id is None else scan.terms.get(group.terms_id)
     if terms is None:
         return False
-    is_award = group.kind in _AWARDS
+    is_award = group.kind in _AT_AN_ISSUE_PRICE
     by_partner = group.party_id != OPERATOR_ID
     expected = (
         -group.points * terms.issue_price_micro if is_award else 0,
@@ -363,7 +363,7 @@ def _at_its_terms(group: MovementGroup, scan: LedgerScan) -> bool:
     return expected == (group.issue_value_micro, group.service_fee_micro, group.reimbursement_micro)
 
 
-_AWARDS = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.EARN_REVERSAL, MovementKind.ADJUST)
+_AT_AN_ISSUE_PRICE = (MovementKind.EARN, MovementKind.CONFIRM, MovementKind.EARN_REVERSAL, MovementKind.ADJUST, *OWING)
 
 
 async def _budgets_add_up(connection: AsyncConnection, scan: LedgerScan, scope: Scope) -> Check:
@@ -417,7 +417,7 @@ async def _commands_add_up(scan: LedgerScan, located: _Places) -> Check:
             granted += group.by_movement
         elif group.kind == MovementKind.EARN_PENDING:
             pending += group.by_movement
-        elif group.kind != MovementKind.CANCEL:
+        elif group.kind not in (MovementKind.CANCEL, MovementKind.OVERDRAW):
             moved[(group.period_id, group.kind)] += group.by_movement
         if group.kind in _COMMAND_OF:
             asked[(group.period_id, _COMMAND_OF[group.kind])] += group.by_command
@@ -458,6 +458,7 @@ _COMMAND_OF = {
     MovementKind.BURN_REVERSAL: "REVERSAL",
     MovementKind.EXPIRE: "EXPIRY",
     MovementKind.TRANSFER_OUT: "TRANSFER",
+    MovementKind.REPAY: "REPAYMENT",
 }
 """Kinds of movement whose command says how many points it asked for, or declined; and the kind of that command.
 
@@ -490,7 +491,7 @@ async def _pending_stays_out(scan: LedgerScan, located: _Places) -> Check:
     problems = [
         f"period {group.period_id}, partner {group.party_id}: {group.kind} carries money"
         for group in scan.movements
-        if group.kind in OUTSIDE_POOL and any(group.money_micro)
+        if group.kind in WITHOUT_MONEY and any(group.money_micro)
     ]
     problems += await located.named(None, places.PENDING_SQL)
     awards = sum(one.awards for one in scan.pending)

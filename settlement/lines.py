@@ -98,7 +98,8 @@ class OperatorTotals:
 
     ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost,
     ``adjustments_micro`` the contra side of the partners' adjustments: what they were debited. ``tax_micro`` is what is
-    taken in tax, less what is paid: part of the net, not of the margin.
+    taken in tax, less what is paid: part of the net, not of the margin. ``receivable_change_micro`` is by how much
+    members owe the operator more: money that it has not got yet.
     """
 
     pool_change_micro: int
@@ -109,6 +110,7 @@ class OperatorTotals:
     subsidy_micro: int
     adjustments_micro: int
     tax_micro: int
+    receivable_change_micro: int
     operator_net_minor: int
     gross_lines_minor: int
     gross_nets_minor: int
@@ -118,6 +120,11 @@ class OperatorTotals:
         """Margin = fees + spread + operator breakage + rounding + adjustments - subsidy (SETTLEMENT.md c.5)."""
         gained = self.fees_micro + self.spread_micro + self.breakage_micro + self.rounding_micro
         return gained + self.adjustments_micro - self.subsidy_micro
+
+    @property
+    def explained_micro(self) -> int:
+        """What the net must be: pool change + margin + tax - what members owe more (SETTLEMENT.md c.5)."""
+        return self.pool_change_micro + self.margin_micro + self.tax_micro - self.receivable_change_micro
 
     @property
     def netting_efficiency_ppm(self) -> int | None:
@@ -144,6 +151,22 @@ def positions_of_movements(
 ) -> dict[tuple[int, LineKind], Contribution]:
     """The positions that a period's rows amount to."""
     return positions_of([*(part for sums in movements for part in contributions(sums)), *entry_lines])
+
+
+def differing_positions(period_id: int, kept: Positions, from_rows: Positions) -> list[str]:
+    """In words, the positions that are not what their rows sum to."""
+    found = []
+    for key in sorted(kept.keys() | from_rows.keys()):
+        nothing = Contribution(*key, 0, 0, 0, 0, 0)
+        one, other = kept.get(key, nothing), from_rows.get(key, nothing)
+        if one != other:
+            said = ", ".join(
+                f"{name} {a} instead of {b}"
+                for name, a, b in zip(one._fields[2:], one[2:], other[2:], strict=True)
+                if a != b
+            )
+            found.append(f"period {period_id}, partner {key[0]}, position {key[1]}: {said}")
+    return found
 
 
 def settle(positions: Positions, currency_digits: int, billing: Billing = NOTHING_BESIDE) -> list[Settled]:
@@ -200,18 +223,22 @@ def operator_totals(
     ``entry_lines`` are the partner entries that stand on statements.
 
     What a movement leaves after its party and the pool is the operator's: fees, the share of an expiry that no
-    issuer gets (BREAKAGE), or the difference between a lot's price and what is paid for it (SPREAD).
+    issuer gets (BREAKAGE), or the difference between a lot's price and what is paid for it (SPREAD). What a member owes
+    instead of giving it is none of that, and what is paid back of it costs the operator nothing.
     """
-    pool = fees = spread = breakage = subsidy = 0
+    pool = fees = spread = breakage = subsidy = receivable = 0
     for sums in movements:
         pool += sums.pool_value_micro
+        receivable += sums.receivable_micro
         fees -= sums.service_fee_micro
         left = -(sums.issue_value_micro + sums.reimbursement_micro + sums.breakage_share_micro + sums.pool_value_micro)
         if sums.kind == MovementKind.EXPIRE:
             breakage += left
+        elif sums.kind == MovementKind.OVERDRAW:
+            spread += left + sums.receivable_micro
         else:
             spread += left
-        if sums.party_id == OPERATOR_ID:
+        if sums.party_id == OPERATOR_ID and sums.kind != MovementKind.REPAY:
             subsidy -= (
                 sums.issue_value_micro + sums.service_fee_micro + sums.reimbursement_micro + sums.breakage_share_micro
             )
@@ -228,6 +255,7 @@ def operator_totals(
         subsidy_micro=subsidy,
         adjustments_micro=-booked[LineKind.ADJUSTMENT],
         tax_micro=tax_micro(statements),
+        receivable_change_micro=receivable,
         operator_net_minor=-sum(one.net_minor for one in statements),
         gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.net_lines),
         gross_nets_minor=sum(abs(one.net_minor) for one in statements),
@@ -240,8 +268,14 @@ def tax_micro(settled: Iterable[Settled]) -> int:
 
 
 def draft_margin_micro(positions: Positions, settled: Sequence[Settled], currency_digits: int) -> int:
-    """Margin of a period from positions alone: what its rounded nets leave after pool and tax."""
-    pool = positions.get((OPERATOR_ID, LineKind.POOL))
+    """Margin of a period from positions alone: what its rounded nets leave after pool, tax and what members owe."""
     net_minor = -sum(one.net_minor for one in settled)
     net_micro = net_minor * micro_per_minor(currency_digits)
-    return net_micro - (0 if pool is None else pool.amount_micro) - tax_micro(settled)
+    pool_micro = operator_amount_micro(positions, LineKind.POOL)
+    return net_micro - pool_micro - tax_micro(settled) + operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
+
+
+def operator_amount_micro(positions: Positions, kind: LineKind) -> int:
+    """Amount of one of the operator's own positions; 0 where nothing of it was booked."""
+    position = positions.get((OPERATOR_ID, kind))
+    return 0 if position is None else position.amount_micro

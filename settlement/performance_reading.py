@@ -40,12 +40,12 @@ TOTALS_OF_PERIODS = f"""
              UNION ALL
             SELECT t.partner_id, t.occurred_at, t.period_id, 0, 0,
                    CASE WHEN t.kind IN ('EARN', 'CONFIRM') THEN t.points ELSE 0 END,
-                   CASE WHEN t.kind = 'EARN_REVERSAL' THEN -t.points ELSE 0 END,
+                   CASE WHEN t.kind IN ('EARN_REVERSAL', 'OVERDRAW') THEN -t.points ELSE 0 END,
                    CASE WHEN t.kind IN ('BURN', 'CAPTURE') THEN -t.points ELSE 0 END,
                    CASE WHEN t.kind = 'BURN_REVERSAL' THEN t.points ELSE 0 END, 0
               FROM transaction AS t
              WHERE t.period_id = {PERIODS}
-               AND t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL', 'BURN', 'CAPTURE', 'BURN_REVERSAL')
+               AND t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL', 'OVERDRAW', 'BURN', 'CAPTURE', 'BURN_REVERSAL')
              UNION ALL
             SELECT t.party_id, t.occurred_at, t.period_id, 0, 0, 0, 0, 0, 0, -t.issue_value_micro - t.service_fee_micro
               FROM transaction AS t

@@ -151,7 +151,8 @@ ACCOUNTS_SQL = _places(
                    FROM lot GROUP BY account_id) AS l
         ON l.account_id = a.id
       FULL JOIN (SELECT account_id,
-                        sum(CASE WHEN kind IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE') THEN 0 ELSE points END)
+                        sum(CASE WHEN kind IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE', 'OVERDRAW') THEN 0
+                                 ELSE points END)
                             AS points,
                         sum(CASE WHEN kind IN ('EARN_PENDING', 'CANCEL') THEN points
                                  WHEN kind = 'CONFIRM' THEN -points ELSE 0 END) AS pending
@@ -180,7 +181,8 @@ USES_SQL = _places(
     SELECT format('transaction %s (%s) moves %s points worth %s, its lot uses %s worth %s',
                   coalesce(t.id, u.transaction_id), coalesce(t.kind, u.kind), t.points, t.pool_value_micro,
                   coalesce(u.points, 0), coalesce(u.value, 0)) AS place
-      FROM (SELECT * FROM transaction WHERE kind NOT IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'CANCEL', 'TRANSFER_IN')
+      FROM (SELECT * FROM transaction WHERE kind NOT IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'CANCEL', 'OVERDRAW',
+                                                         'TRANSFER_IN')
                 AND (kind <> 'ADJUST' OR points < 0)) AS t
       FULL JOIN (SELECT account_id, transaction_id, kind, min(redeemer_id) AS redeemer_id, min(period_id) AS period_id,
                         sum(CASE WHEN kind IN ('BURN_REVERSAL', 'RELEASE') THEN points ELSE -points END) AS points,
@@ -217,7 +219,7 @@ COMMAND_SUMS_SQL = _places(
                   c.kind, coalesce(c.points::text, 'unnamed'), c.declined_points, t.points, t.requested) AS place
       FROM command AS c
       JOIN (SELECT command_id, sum(points) AS points, sum(requested_points) AS requested,
-                   sum(points) FILTER (WHERE kind NOT IN ('EARN_REVERSAL', 'CANCEL', 'RELEASE')) AS asked,
+                   sum(points) FILTER (WHERE kind NOT IN ('EARN_REVERSAL', 'OVERDRAW', 'CANCEL', 'RELEASE')) AS asked,
                    sum(points) FILTER (WHERE kind = 'TRANSFER_OUT') AS sent
               FROM transaction GROUP BY command_id) AS t
         ON t.command_id = c.id
@@ -235,7 +237,8 @@ COMMAND_SUMS_SQL = _places(
     "c.id",
 )
 # At other prices than its original's it is bent too: value x points crosswise is exact, a division would not be.
-_BENT = """(r.kind, r.party_id, r.terms_id, r.reverses_period_id)
+_BENT = """(CASE r.kind WHEN 'OVERDRAW' THEN 'EARN_REVERSAL' ELSE r.kind END, r.party_id, r.terms_id,
+               r.reverses_period_id)
               IS DISTINCT FROM (CASE o.kind WHEN 'CONFIRM' THEN 'EARN' WHEN 'CAPTURE' THEN 'BURN' ELSE o.kind END
                                 || '_REVERSAL', o.party_id, o.terms_id, o.period_id)
         OR r.issue_value_micro::numeric * o.points <> o.issue_value_micro::numeric * r.points
@@ -250,7 +253,7 @@ REVERSALS_SQL = _places(
                 ELSE format('reversals of transaction %s undo %s of %s points', o.id,
                             sum(abs(r.points) + r.shortfall_points), abs(o.points)) END AS place
       FROM transaction AS r LEFT JOIN transaction AS o ON o.account_id = r.account_id AND o.id = r.reverses_id
-     WHERE r.reverses_id IS NOT NULL
+     WHERE r.reverses_id IS NOT NULL AND r.kind <> 'REPAY'
      GROUP BY r.account_id, r.reverses_id, o.id, o.points
     HAVING bool_or({_in_scope("r.period_id")})
        AND (o.id IS NULL OR bool_or({_BENT}) OR sum(abs(r.points) + r.shortfall_points) > abs(o.points))
@@ -261,7 +264,8 @@ UNLINKED_REVERSALS_SQL = _places(
     f"""
     SELECT format('transaction %s (%s) names no original', t.id, t.kind) AS place
       FROM transaction AS t
-     WHERE {_in_scope("t.period_id")} AND t.kind IN ('EARN_REVERSAL', 'BURN_REVERSAL') AND t.reverses_id IS NULL
+     WHERE {_in_scope("t.period_id")} AND t.kind IN ('EARN_REVERSAL', 'OVERDRAW', 'BURN_REVERSAL')
+       AND t.reverses_id IS NULL
     """,  # noqa: S608 (assembled from constants)
     "t.id",
 )

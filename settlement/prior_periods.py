@@ -28,7 +28,7 @@ PRIOR_MOVEMENTS_SQL = text(
       FROM transaction AS t
       JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
         ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
-     WHERE t.kind IN ('EARN_REVERSAL', 'BURN_REVERSAL') AND t.reverses_period_id < t.period_id
+     WHERE t.kind IN ('EARN_REVERSAL', 'OVERDRAW', 'BURN_REVERSAL') AND t.reverses_period_id < t.period_id
      GROUP BY t.period_id, t.party_id, t.kind, t.reverses_period_id
     """  # noqa: S608 (columns of this application)
 )

@@ -23,7 +23,16 @@ from domain.values import OPERATOR_ID
 from settlement.carrying import load_billing
 from settlement.clearing import ClearingDates, clearing_dates
 from settlement.invariants import NAMES, Check
-from settlement.lines import LINE_ORDER, Positions, Settled, TaxPart, draft_margin_micro, settle, tax_micro
+from settlement.lines import (
+    LINE_ORDER,
+    Positions,
+    Settled,
+    TaxPart,
+    draft_margin_micro,
+    operator_amount_micro,
+    settle,
+    tax_micro,
+)
 from settlement.scan import positions_by_period
 
 
@@ -61,6 +70,7 @@ class PeriodFigures:
     pool_change_micro: int
     margin_micro: int
     tax_micro: int
+    receivable_change_micro: int
     is_draft: bool
 
 
@@ -153,7 +163,7 @@ PERIODS_SQL = text(
     f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id < :before ORDER BY id DESC LIMIT :limit"  # noqa: S608 (a constant)
 )
 FIGURES_SQL = text(
-    "SELECT id, operator_net_minor, pool_change_micro, margin_micro, tax_micro FROM period"
+    "SELECT id, operator_net_minor, pool_change_micro, margin_micro, tax_micro, receivable_change_micro FROM period"
     " WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
 )
 STATEMENTS_SQL = text(
@@ -207,7 +217,7 @@ BUDGETS_SQL = text(
               FROM transaction AS t
               JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[]))
                 AS asked (period_id, partner_id) ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
-             WHERE t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL') AND t.budget_id IS NOT NULL
+             WHERE t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL', 'OVERDRAW') AND t.budget_id IS NOT NULL
              GROUP BY t.period_id, t.party_id, t.budget_id) AS u
       JOIN budget AS b ON b.id = u.budget_id AND b.partner_id = u.party_id  -- a campaign's own belongs to nobody alone
       LEFT JOIN period AS w ON w.id = b.period_id
@@ -322,10 +332,11 @@ async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[
     async with database.reading(OPERATOR_ID) as connection:
         stored = await connection.execute(FIGURES_SQL, {"period_ids": list(period_ids)})
         figures = {
-            row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), int(row[4]), is_draft=False) for row in stored
+            row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), int(row[4]), int(row[5]), is_draft=False)
+            for row in stored
         }
         drafts = await _drafts(connection, period_ids)
-    nothing = PeriodFigures(0, 0, 0, 0, is_draft=True)
+    nothing = PeriodFigures(0, 0, 0, 0, 0, is_draft=True)
     for period_id in period_ids:
         if period_id not in figures:
             figures[period_id] = _draft_figures(drafts[period_id]) if period_id in drafts else nothing
@@ -333,12 +344,12 @@ async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[
 
 
 def _draft_figures(draft: _Draft) -> PeriodFigures:
-    pool = draft.positions.get((OPERATOR_ID, LineKind.POOL))
     return PeriodFigures(
         -sum(one.net_minor for one in draft.settled),
-        0 if pool is None else pool.amount_micro,
+        operator_amount_micro(draft.positions, LineKind.POOL),
         draft_margin_micro(draft.positions, draft.settled, draft.currency_digits),
         tax_micro(draft.settled),
+        operator_amount_micro(draft.positions, LineKind.MEMBER_RECEIVABLE),
         is_draft=True,
     )
 

@@ -60,7 +60,7 @@ def _movements_sql(audited: str) -> TextClause:
                count(*) FILTER (WHERE {audited} AND t.row_hash <> {TRANSACTION_HASH_SQL}) AS altered,
                sum({mix_sql("t.id")} * t.points) AS by_movement,
                sum({mix_sql("t.command_id")} * CASE WHEN t.kind IN ('EARN', 'EARN_PENDING')
-                   THEN t.requested_points - t.points WHEN t.reverses_id IS NULL
+                   THEN t.requested_points - t.points WHEN t.reverses_id IS NULL OR t.kind = 'REPAY'
                    THEN t.requested_points ELSE t.points END) AS by_command
           FROM transaction AS t
          GROUP BY t.period_id, t.kind, t.party_id, prior, t.budget_id, t.terms_id

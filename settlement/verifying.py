@@ -40,7 +40,8 @@ NO_MONEY = str(decimal_from_micro(0))
 PERIODS_SQL = text(
     """
     SELECT id, label, opens_at, closes_at, state, pool_micro, pool_change_micro, margin_micro, operator_net_minor,
-           certificate, certificate_sha256, previous_sha256, minimum_minor, tax_micro
+           certificate, certificate_sha256, previous_sha256, minimum_minor, tax_micro,
+           receivable_change_micro
       FROM period ORDER BY id
     """
 )
@@ -104,12 +105,15 @@ def _figure_problems(period: Row[Any], scan: LedgerScan, scope: Scope) -> list[s
     totals = operator_totals(scan.sums(period.id), entry_lines, settle(positions, digits, scope.billings[period.id]))
     pool_micro = sum(group.pool_value_micro for group in scan.movements if group.period_id <= period.id)
     points = sum(group.pool_points for group in scan.movements if group.period_id <= period.id)
-    said = (period.operator_net_minor, period.pool_change_micro, period.margin_micro, period.tax_micro)
-    made = (totals.operator_net_minor, totals.pool_change_micro, totals.margin_micro, totals.tax_micro)
+    figures = {
+        "operator net": (period.operator_net_minor, totals.operator_net_minor),
+        "pool change": (period.pool_change_micro, totals.pool_change_micro),
+        "margin": (period.margin_micro, totals.margin_micro),
+        "tax": (period.tax_micro, totals.tax_micro),
+        "member receivable change": (period.receivable_change_micro, totals.receivable_change_micro),
+    }
     problems = [
-        f"period {period.label}: stored {name} {int(a)} instead of {b}"
-        for name, a, b in zip(("operator net", "pool change", "margin", "tax"), said, made, strict=True)
-        if a != b
+        f"period {period.label}: stored {name} {int(a)} instead of {b}" for name, (a, b) in figures.items() if a != b
     ]
     certified, again = _certificate(period)["totals"], totals_facts(totals, pool_micro, points, digits)
     # Pool and points left are invariants 5 and 4.

@@ -66,7 +66,8 @@ CLOSE_PERIOD_SQL = text(
            operator_net_minor = CAST(CAST(:operator_net_minor AS text) AS numeric),
            certificate = CAST(CAST(:certificate AS text) AS jsonb), certificate_sha256 = :sha256,
            previous_sha256 = :previous, advice_at = :advice_at, dispute_until = :dispute_until, due_at = :due_at,
-           minimum_minor = :minimum_minor, tax_micro = CAST(CAST(:tax_micro AS text) AS numeric)
+           minimum_minor = :minimum_minor, tax_micro = CAST(CAST(:tax_micro AS text) AS numeric),
+           receivable_change_micro = CAST(CAST(:receivable_change_micro AS text) AS numeric)
      WHERE id = :id
     """
 )

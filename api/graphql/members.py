@@ -221,7 +221,10 @@ class Balance:
 
     account_id: strawberry.Private[int]
     worth: strawberry.Private[PointWorth]
-    available: Points = strawberry.field(description="Points that can be burned now.")
+    available: Points = strawberry.field(
+        description="Points that can be burned now. Negative where the programme lets members owe points of returned"
+        " goods that they had spent: nothing can be burned until later points have paid them back."
+    )
     pending: Points = strawberry.field(description="Points awarded but not confirmed yet.")
     held: Points = strawberry.field(description="Points reserved by an authorization.")
 

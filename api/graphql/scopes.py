@@ -97,6 +97,7 @@ SCOPES: dict[str, Requirement] = {
     "SettlementPeriod.poolChange": READ_COALITION,
     "SettlementPeriod.margin": READ_COALITION,
     "SettlementPeriod.tax": READ_COALITION,
+    "SettlementPeriod.memberReceivableChange": READ_COALITION,
 }
 """Requirement per field, as Type.field. ``Query.viewer`` is open to every valid token."""
 

@@ -300,7 +300,10 @@ class SettlementPeriod:
         figures = await context.loaders.period_figures.load(self.row.id)
         return money_from_micro(figures.pool_change_micro, context.programme)
 
-    @guarded_field("SettlementPeriod.margin", "What the operator keeps: operatorNet less poolChange and tax.")
+    @guarded_field(
+        "SettlementPeriod.margin",
+        "What the operator keeps: operatorNet less poolChange and tax, and what members owe more.",
+    )
     async def margin(self, info: Info) -> Money:
         """The margin."""
         context = info.context
@@ -309,13 +312,25 @@ class SettlementPeriod:
 
     @guarded_field(
         "SettlementPeriod.tax",
-        "What the operator takes in tax, less what it pays: operatorNet = poolChange + margin + tax.",
+        "What the operator takes in tax, less what it pays:"
+        " operatorNet = poolChange + margin + tax - memberReceivableChange.",
     )
     async def tax(self, info: Info) -> Money:
         """The tax."""
         context = info.context
         figures = await context.loaders.period_figures.load(self.row.id)
         return money_from_micro(figures.tax_micro, context.programme)
+
+    @guarded_field(
+        "SettlementPeriod.memberReceivableChange",
+        "What members owe the operator more than before, for points of returned goods that they had spent and issuers"
+        " were credited; negative when more was earned back. 0 unless the programme lets balances fall below zero.",
+    )
+    async def member_receivable_change(self, info: Info) -> Money:
+        """The change of what members owe."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.receivable_change_micro, context.programme)
 
     @described_field("What proves the close; null until the period is closed.")
     def certificate(self) -> Certificate | None:

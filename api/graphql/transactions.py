@@ -42,6 +42,7 @@ class TransactionKind(StrEnum):
     MERGE = "MERGE"
     UNMERGE = "UNMERGE"
     ADJUSTMENT = "ADJUSTMENT"
+    REPAYMENT = "REPAYMENT"
 
 
 described_enum(
@@ -60,6 +61,7 @@ described_enum(
         "MERGE": "The points of a duplicate member moved to the one that stays.",
         "UNMERGE": "A merge that was undone.",
         "ADJUSTMENT": "A correction by the operator.",
+        "REPAYMENT": "Points that a member owed since a return and that later ones paid back; the operator's alone.",
     },
 )
 
@@ -72,6 +74,8 @@ class MovementKind(StrEnum):
     CONFIRM = "CONFIRM"
     CANCEL = "CANCEL"
     EARN_REVERSAL = "EARN_REVERSAL"
+    OVERDRAW = "OVERDRAW"
+    REPAY = "REPAY"
     BURN = "BURN"
     HOLD = "HOLD"
     CAPTURE = "CAPTURE"
@@ -92,6 +96,8 @@ described_enum(
         "CONFIRM": "Pending points become usable; the funder is charged at the award's terms.",
         "CANCEL": "Pending points fall away; the reserved budget is released.",
         "EARN_REVERSAL": "Points taken back for returned goods; the funder is credited.",
+        "OVERDRAW": "Points of returned goods that the member had spent and owes now; the funder is credited.",
+        "REPAY": "Points that pay back what the member owed; issueValue is by how much it owes less.",
         "BURN": "Points spent; the partner where they were burned is reimbursed.",
         "HOLD": "Points reserved by an authorization; no money moves.",
         "CAPTURE": "Reserved points spent; the partner is reimbursed at the authorization's terms.",
@@ -192,7 +198,7 @@ class Movement:
 
     @described_field("Issue price x points: a charge for an award, a credit for its reversal.")
     def issue_value(self, info: Info) -> Decimal | None:
-        """Lines ISSUE and EARN_REVERSAL."""
+        """Lines ISSUE and EARN_REVERSAL; of a REPAY what the member owes less."""
         return self._exact(info, self.row.issue_value_micro)
 
     @described_field("Service fee x points: a charge for an award, a credit for its reversal.")

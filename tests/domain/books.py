@@ -50,7 +50,8 @@ NONE_OF_THESE = {
         SELECT a.id, a.available, a.held, a.pending FROM account AS a LEFT JOIN transaction AS t ON t.account_id = a.id
          GROUP BY a.id
         HAVING a.available + a.held
-            <> coalesce(sum(t.points) FILTER (WHERE kind NOT IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE')), 0)
+            <> coalesce(sum(t.points) FILTER (WHERE kind NOT IN ('EARN_PENDING', 'CANCEL', 'HOLD', 'RELEASE',
+                                                                 'OVERDRAW')), 0)
             OR a.held <> coalesce(-sum(t.points) FILTER (WHERE kind IN ('HOLD', 'RELEASE')), 0)
                          + coalesce(sum(t.points) FILTER (WHERE kind = 'CAPTURE'), 0)
             OR a.pending <> coalesce(sum(t.points) FILTER (WHERE kind IN ('EARN_PENDING', 'CANCEL')), 0)
@@ -96,7 +97,7 @@ NONE_OF_THESE = {
                        FROM (SELECT transaction_id, granted FROM lot
                               UNION ALL SELECT transaction_id, granted FROM pending_award) AS opened GROUP BY 1) AS l
             ON l.transaction_id = t.id
-         WHERE t.kind <> 'CANCEL'
+         WHERE t.kind NOT IN ('CANCEL', 'OVERDRAW')
            AND abs(t.points)
             <> CASE WHEN t.kind IN ('EARN', 'EARN_PENDING', 'CONFIRM', 'TRANSFER_IN')
                       OR (t.kind = 'ADJUST' AND t.points > 0)
@@ -109,6 +110,28 @@ NONE_OF_THESE = {
         HAVING abs(t.pool_value_micro)
             <> CASE WHEN t.kind IN ('HOLD', 'RELEASE', 'TRANSFER_OUT', 'TRANSFER_IN') THEN 0
                     ELSE sum(u.points * u.price_micro) END
+    """,
+    "an account that owes other points than its debts": """
+        SELECT a.id, a.owed, sum(d.open_points) FROM account AS a LEFT JOIN debt AS d ON d.account_id = a.id
+         GROUP BY a.id HAVING a.owed <> coalesce(sum(d.open_points), 0)
+    """,
+    "a debt that its movements do not explain": """
+        SELECT d.id, d.points, d.open_points FROM debt AS d LEFT JOIN transaction AS t ON d.id IN (t.id, t.reverses_id)
+         GROUP BY d.account_id, d.id
+        HAVING d.open_points <> coalesce(sum(CASE t.kind WHEN 'REPAY' THEN t.points ELSE -t.points END), 0)
+            OR d.open_points * d.price_micro
+            <> coalesce(sum(CASE t.kind WHEN 'REPAY' THEN -1 ELSE 1 END * t.issue_value_micro), 0)
+    """,
+    "a receivable that its debts do not explain": """
+        SELECT * FROM (SELECT coalesce(-sum(amount), 0) AS booked FROM ledger_entry
+                        WHERE book = 'MEMBER_RECEIVABLE') AS e,
+                      (SELECT coalesce(sum(open_points * price_micro), 0) AS open FROM debt) AS d
+         WHERE booked <> open
+    """,
+    "who owes points and has some that are usable": """
+        SELECT a.id, a.owed, a.available FROM account AS a
+         WHERE a.owed > 0 AND EXISTS (SELECT FROM lot AS l WHERE l.account_id = a.id AND l.remaining > 0
+            AND coalesce(l.grace_until, l.expires_at) > (SELECT max(recorded_at) FROM command))
     """,
     "a pool that is not its open lots at their prices": """
         SELECT * FROM (SELECT coalesce(sum(pool_value_micro), 0) AS booked FROM transaction) AS t,

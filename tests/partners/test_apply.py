@@ -48,6 +48,7 @@ async def test_the_worked_example_is_written(database: Database) -> None:
         None,
         None,
         "own_lot_then_issuer",
+        None,
         10_080,
         0,
         7,

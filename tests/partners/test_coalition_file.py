@@ -81,6 +81,7 @@ def test_the_worked_example_is_read_exactly() -> None:
         transfer_max_points=None,
         transfer_max_points_per_day=None,
         claw_back="own_lot_then_issuer",
+        negative_limit_points=None,
         hold_minutes=10_080,
         advice_days=0,
         dispute_days=7,

@@ -51,7 +51,8 @@ def test_a_first_file_creates_everything() -> None:
         "create programme: name Harbour Coalition, currency EUR, currency_digits 2, timezone Europe/Berlin,"
         " region DE, point_value 0.010000, period month, expiry months, expiry_months 24, expiry_years none,"
         " grace_days 30, max_backdate_days 30, member_transfers false, transfer_max_points none,"
-        " transfer_max_points_per_day none, claw_back own_lot_then_issuer, hold_minutes 10080,"
+        " transfer_max_points_per_day none, claw_back own_lot_then_issuer, negative_limit_points none,"
+        " hold_minutes 10080,"
         " advice_days 0,"
         " dispute_days 7, call_days 14, minimum_settlement 0"
     )
@@ -101,6 +102,7 @@ def test_programs_read_the_same_plan() -> None:
                     "transfer_max_points": {"old": None, "new": "none"},
                     "transfer_max_points_per_day": {"old": None, "new": "none"},
                     "claw_back": {"old": None, "new": "own_lot_then_issuer"},
+                    "negative_limit_points": {"old": None, "new": "none"},
                     "hold_minutes": {"old": None, "new": "10080"},
                     "advice_days": {"old": None, "new": "0"},
                     "dispute_days": {"old": None, "new": "7"},

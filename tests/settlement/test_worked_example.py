@@ -83,6 +83,7 @@ async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -
     assert await totals(database, MARCH) == {
         "operator_net": "1562.50",
         "tax": "0.000000",
+        "member_receivable_change": "0.000000",
         "pool_change": "1207.216000",
         "pool": "1207.216000",
         "margin": "355.284000",
@@ -111,6 +112,7 @@ async def test_two_months(database: Database, at: Callable[[datetime], Clock]) -
     assert await totals(database, APRIL) == {
         "operator_net": "914.63",
         "tax": "0.000000",
+        "member_receivable_change": "0.000000",
         "pool_change": "528.530200",
         "pool": "1735.746200",
         "margin": "386.099800",
