@@ -1,29 +1,32 @@
 """Both sides' books in one form, part by part: what must be equal after every step."""
 
-from collections import defaultdict
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg
 
 from domain.database import Database
 from domain.reading import members_by_identifier
 from tests.model.auditor import Auditor
 
+ACCOUNTS_SQL = "SELECT id, available, pending, held FROM account"
+CARDS_SQL = "SELECT i.value, m.account_id FROM member_identifier AS i JOIN member AS m ON m.id = i.member_id"
 LOTS_SQL = """
-    SELECT i.value, l.issuer_id, l.funder_id, l.price_micro, l.granted, l.remaining, l.earned_at,
-           coalesce(l.grace_until, l.expires_at)
-      FROM lot AS l JOIN member AS m ON m.account_id = l.account_id JOIN member_identifier AS i ON i.member_id = m.id
-     ORDER BY l.id
+    SELECT account_id, issuer_id, funder_id, price_micro, granted, remaining, reserved, earned_at,
+           coalesce(grace_until, expires_at), parent_id IS NOT NULL FROM lot
 """
-ACCOUNTS_SQL = """
-    SELECT i.value, a.available FROM account AS a
-      JOIN member AS m ON m.account_id = a.id JOIN member_identifier AS i ON i.member_id = m.id
-"""
+AWARDS_SQL = "SELECT account_id, funder_id, open_points, release_at, waits_for_payment FROM pending_award"
+HOLDS_SQL = "SELECT account_id, partner_id, points, captured, state, expires_at FROM hold"
+PARKED_SQL = "SELECT partner_id, idempotency_key, state || coalesce(' ' || refusal_code, '') FROM early_reversal"
 BUDGETS_SQL = """
-    SELECT b.partner_id, p.label, b.consumed_micro FROM budget AS b JOIN period AS p ON p.id = b.period_id
-     WHERE b.consumed_micro <> 0
+    SELECT coalesce('campaign ' || c.code, w.code), coalesce(p.label, ''), b.consumed_micro, b.reserved_micro,
+           b.limit_micro, b.overdraft_micro, b.alerted_at,
+           CAST(ARRAY(SELECT ARRAY[f.amount_micro, f.used_micro] FROM float_block AS f
+                       WHERE f.budget_id = b.id ORDER BY f.occurred_at, f.id) AS text)
+      FROM budget AS b JOIN budget_plan AS l ON l.id = b.plan_id LEFT JOIN campaign AS c ON c.id = l.campaign_id
+      LEFT JOIN partner AS w ON w.id = l.partner_id LEFT JOIN period AS p ON p.id = b.period_id
+     WHERE b.consumed_micro <> 0 OR b.reserved_micro <> 0 OR b.alerted_at IS NOT NULL
 """
 POSITIONS_SQL = """
     SELECT p.label, q.partner_id, q.kind, q.entries, q.points::bigint, q.amount_micro::bigint,
@@ -31,7 +34,8 @@ POSITIONS_SQL = """
 """
 CLOSED_SQL = "SELECT label, pool_micro::bigint, margin_micro::bigint FROM period WHERE state = 'CLOSED' ORDER BY id"
 NETS_SQL = """
-    SELECT p.label, s.partner_id, s.net_minor::bigint FROM statement AS s JOIN period AS p ON p.id = s.period_id
+    SELECT p.label, s.partner_id, s.net_minor::bigint, s.due_minor::bigint
+      FROM statement AS s JOIN period AS p ON p.id = s.period_id
 """
 LINES_SQL = """
     SELECT p.label, s.partner_id, s.kind, s.entries, coalesce(s.points, 0)::bigint, s.exact_micro::bigint,
@@ -41,19 +45,31 @@ LINES_SQL = """
 DOCUMENTS_SQL = "SELECT period_id, partner_id, document FROM statement"
 
 
-async def books_of_product(database: Database, codes: dict[int, str], now: datetime) -> dict[str, Any]:
-    """What the tables say; ``codes`` are the partners' by id, the operator's too."""
+async def balances_of_product(database: Database, cards: list[str], now: datetime) -> dict[str, Any]:
+    """What members are shown."""
     async with database.reading(0) as connection:
-        cards = [("card", row[0]) for row in await _rows(connection, ACCOUNTS_SQL)]
-        members = await members_by_identifier(connection, cards, now)
-    async with database.posting("REPEATABLE READ") as connection:
-        lots, closed = await _rows(connection, LOTS_SQL), await _rows(connection, CLOSED_SQL)
+        members = await members_by_identifier(connection, [("card", card) for card in cards], now)
+    return {"balances": {card: row.balance[1:4] for (_, card), row in members.items()}}
+
+
+async def books_of_product(
+    connection: "asyncpg.Connection[asyncpg.Record]", codes: dict[int, str], accounts: dict[int, str]
+) -> dict[str, Any]:
+    """What the tables say; ``codes`` are the partners' by id, the operator's too, ``accounts`` the auditor's names."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        closed = await _rows(connection, CLOSED_SQL)
         nets, lines = await _rows(connection, NETS_SQL), await _rows(connection, LINES_SQL)
         return {
-            "balances": {card: row.balance.available for (_, card), row in members.items()},
-            "accounts": dict(await _rows(connection, ACCOUNTS_SQL)),
-            "lots": [(card, codes[issuer], codes[funder], *rest) for card, issuer, funder, *rest in lots],
-            "budgets": {(codes[partner], label): used for partner, label, used in await _rows(connection, BUDGETS_SQL)},
+            "cards": {card: accounts[account] for card, account in await _rows(connection, CARDS_SQL)},
+            "accounts": {accounts[one]: tuple(sums) for one, *sums in await _rows(connection, ACCOUNTS_SQL)},
+            "lots": Counter(
+                (accounts[account], codes[issuer], codes[funder], *rest)
+                for account, issuer, funder, *rest in await _rows(connection, LOTS_SQL)
+            ),
+            "awards": Counter((accounts[a], codes[f], *rest) for a, f, *rest in await _rows(connection, AWARDS_SQL)),
+            "holds": Counter((accounts[a], codes[p], *rest) for a, p, *rest in await _rows(connection, HOLDS_SQL)),
+            "parked": Counter((codes[p], *rest) for p, *rest in await _rows(connection, PARKED_SQL)),
+            "budgets": {(owner, label): tuple(sums) for owner, label, *sums in await _rows(connection, BUDGETS_SQL)},
             "positions": {
                 (label, codes[partner], kind): sums
                 for label, partner, kind, *sums in await _rows(connection, POSITIONS_SQL)
@@ -61,7 +77,8 @@ async def books_of_product(database: Database, codes: dict[int, str], now: datet
             "closed": {
                 label: {
                     "lines": {(codes[row[1]], row[2]): [*row[3:]] for row in lines if row[0] == label},
-                    "nets": {codes[partner]: net for period, partner, net in nets if period == label},
+                    "nets": {codes[partner]: net for period, partner, net, _ in nets if period == label},
+                    "due": {codes[partner]: due for period, partner, _, due in nets if period == label},
                     "pool": pool,
                     "margin": margin,
                 }
@@ -70,30 +87,53 @@ async def books_of_product(database: Database, codes: dict[int, str], now: datet
         }
 
 
-async def documents_of_product(database: Database) -> dict[tuple[int, int], bytes]:
+async def documents_of_product(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[tuple[int, int], bytes]:
     """The bytes of every closed statement."""
-    async with database.posting() as connection:
-        return {(period, partner): bytes(stored) for period, partner, stored in await _rows(connection, DOCUMENTS_SQL)}
+    return {(period, partner): bytes(stored) for period, partner, stored in await _rows(connection, DOCUMENTS_SQL)}
 
 
 def books_of_auditor(auditor: Auditor, now: datetime) -> dict[str, Any]:
     """The same, as the auditor has it."""
-    accounts: defaultdict[str, int] = defaultdict(int, dict.fromkeys(auditor.cards, 0))
-    for lot in auditor.lots:
-        accounts[lot["card"]] += lot["left"]
+    names = set(auditor.account_of) | {f"pool {name}" for name in auditor.pools}
     return {
-        "balances": {card: auditor.balance(card, now) for card in auditor.cards},
-        "accounts": dict(accounts),
-        "lots": [
-            (lot["card"], lot["issuer"], lot["funder"], lot["price"], lot["granted"], lot["left"],
-             lot["earned"], lot["until"].astimezone(UTC))
-            for lot in sorted(auditor.lots, key=lambda lot: bool(lot["is_history"]))
-        ],
-        "budgets": {window: used for window, used in auditor.consumed.items() if used},
+        "balances": {card: auditor.balance(auditor.account(card), now) for card in auditor.account_of},
+        "cards": {card: auditor.account(card) for card in auditor.account_of},
+        "accounts": {name: _account(auditor, name) for name in names},
+        "lots": Counter(
+            (lot["account"], lot["issuer"], lot["funder"], lot["price"], lot["granted"], lot["left"], lot["held"],
+             lot["earned"], lot["until"], lot["parent"] is not None)
+            for lot in auditor.lots
+        ),
+        "awards": Counter(
+            (one["account"], one["funder"], one["open"], one["release"], one["waits"]) for one in auditor.awards
+        ),
+        "holds": Counter(
+            (one["account"], one["partner"], one["points"], one["captured"], one["state"], one["until"])
+            for one in auditor.holds
+        ),
+        "parked": Counter((*one["key"], one["state"]) for one in auditor.parked),
+        "budgets": {
+            (owner, label): (
+                one["consumed"], one["reserved"], one["limit"], one["overdraft"], one["alerted"], _blocks(one),
+            )
+            for (owner, _, label), one in auditor.windows.items()
+            if one["consumed"] or one["reserved"] or one["alerted"]
+        },
         "positions": dict(auditor.positions),
         "closed": auditor.closed,
     }  # fmt: skip
 
 
-async def _rows(connection: AsyncConnection, sql: str) -> list[Any]:
-    return list((await connection.execute(text(sql))).all())
+def _account(auditor: Auditor, name: str) -> tuple[int, int, int]:
+    """Available points, expired ones that nobody booked included; pending and held ones."""
+    _, pending, held = auditor.balance(name, auditor.now)
+    return sum(lot["left"] for lot in auditor.lots if lot["account"] == name), pending, held
+
+
+def _blocks(window: dict[str, Any]) -> str:
+    blocks = sorted(window["blocks"], key=lambda block: block[0])
+    return f"{{{','.join(f'{{{amount},{used}}}' for _, amount, used in blocks)}}}"
+
+
+async def _rows(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> list[Any]:
+    return [tuple(row) for row in await connection.fetch(sql)]

@@ -1,9 +1,11 @@
 """The coalitions that the auditor looks at: points that soon expire, and budgets that soon run out."""
 
+from datetime import UTC, datetime
+
 from tests.factories import COALITION_TOML
 
 HARBOUR = COALITION_TOML.replace("expiry_months = 24", "expiry_months = 1").replace(
-    "max_backdate_days = 30", "max_backdate_days = 75"
+    "max_backdate_days = 30", "max_backdate_days = 75\nhold_minutes = 10080"
 )
 
 # Odd points at these prices are half a cent or half a micro-unit: ties, which are rounded to the even neighbour.
@@ -17,6 +19,7 @@ period = "month"
 expiry_months = 1
 grace_days = 10
 max_backdate_days = 45
+hold_minutes = 10080
 
 [[partner]]
 code = "grocer"
@@ -105,5 +108,25 @@ from = 2017-01-01
 points_per_unit = "2"
 """
 
-COALITIONS = {"harbour": HARBOUR, "tight": TIGHT}
-PARTNERS = ("grocer", "fuel", "restaurant")
+# Return windows, payments, holds that soon end, points whose expiry moves with use; bonuses fall away at the limit.
+PATIENT = (
+    TIGHT.replace("expiry_months = 1", 'expiry = "rolling"\nexpiry_months = 1')
+    .replace("10080", "3000")
+    .replace('"Harvest Market"', '"Harvest Market"\nhold_minutes = 1200')
+    .replace('"Beacon Fuel"', '"Beacon Fuel"\nrisk = "PAID_FIRST"')
+    .replace('"Pier Kitchen"', '"Pier Kitchen"\nrisk = "PAID_FIRST"')
+    .replace('fixed_fee = "50.01"', 'fixed_fee = "50.01"\npending_days = 20')
+    .replace('fixed_fee = "30.00"', 'fixed_fee = "30.00"\npending_days = 4')
+    .replace('on_limit = "PARTIAL"', 'on_limit = "BASE_ONLY"\nalert_at = "0.5"')
+)
+# The last month of a year, with whose end points expire; returns take from whichever lots there are.
+YEARLY = (
+    TIGHT.replace("expiry_months = 1", 'expiry = "year_end"\nexpiry_years = 0\nclaw_back = "all_lots"')
+    .replace("2017-01-01", "2017-12-01")
+    .replace("2017-03-02", "2018-01-02")
+    .replace('fixed_fee = "30.00"', 'fixed_fee = "30.00"\npending_days = 4')
+)
+
+COALITIONS = {"harbour": HARBOUR, "tight": TIGHT, "patient": PATIENT, "yearly": YEARLY}
+STARTS = {"yearly": datetime(2017, 12, 10, 9, tzinfo=UTC)}
+START = datetime(2017, 2, 20, 9, tzinfo=UTC)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import URL
 
 from domain.database import Database, DatabaseUrls
@@ -13,7 +13,7 @@ from tests.conftest import run_as_superuser
 from tests.factories import apply_toml
 from tests.model.coalitions import COALITIONS
 
-pytest.register_assert_rewrite("tests.model.machine")  # so that a failure shows both sides' books
+pytest.register_assert_rewrite("tests.model.driver")  # so that a failure shows both sides' books
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -31,6 +31,16 @@ settings.register_profile(
 )
 settings.register_profile(
     "model-long", max_examples=2000, stateful_step_count=50, deadline=None, suppress_health_check=SLOW
+)
+settings.register_profile(
+    "model-hunt",
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=SLOW,
 )
 
 

@@ -9,12 +9,18 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import URL
 
-from tests.model.machine import Machine
+from tests.model.driver import Driver
+from tests.model.life import Life
 
 
+@pytest.mark.parametrize("machine", [Life])
 def test_ledger_and_auditor_agree(
-    monkeypatch: pytest.MonkeyPatch, server: URL, coalition_templates: dict[str, str], profile: settings
+    monkeypatch: pytest.MonkeyPatch,
+    server: URL,
+    coalition_templates: dict[str, str],
+    profile: settings,
+    machine: type[Driver],
 ) -> None:
-    monkeypatch.setattr(Machine, "server", server, raising=False)
-    monkeypatch.setattr(Machine, "templates", coalition_templates, raising=False)
-    run_state_machine_as_test(Machine, settings=profile)
+    monkeypatch.setattr(Driver, "server", server, raising=False)
+    monkeypatch.setattr(Driver, "templates", coalition_templates, raising=False)
+    run_state_machine_as_test(machine, settings=profile)
