@@ -28,9 +28,10 @@ from domain.proposals import (
 )
 from domain.proposing import add_proposal, check_step, lock_proposals
 from domain.receipts import balance_view, replayed
+from domain.rows import command_row, movement_row
 from domain.taking_part import check_takes_part
 from domain.terms import Terms, load_configuration
-from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX
+from domain.values import OPERATOR_ID, POINTS_MAX
 
 ADJUSTMENT_KEY_PREFIX = "system:adjustment:"
 """Before a proposal's id, the key of the command that carries it out: whoever approves, it is posted once."""
@@ -93,24 +94,16 @@ def decide_adjust(batch: Batch, command: Adjust, member: Member | None) -> Poste
     assert content.points is not None
     member = batch.active_member(member)
     account = batch.accounts[member.account_id]
-    row = CommandRow(
-        id=next(batch.new_ids),
+    row = command_row(
+        batch,
+        CommandKind.ADJUSTMENT,
         partner_id=OPERATOR_ID,
         key=command.key,
-        kind=CommandKind.ADJUSTMENT,
         account_id=account.id,
         member_id=member.id,
-        store_id=NO_STORE_ID,
-        reference=None,
-        channel=None,
-        amount_minor=None,
         points=abs(content.points),
-        reverses_id=None,
         reason=content.reason_code,
-        declined_points=0,
         occurred_at=command.occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(command.occurred_at).period_id,
         moved_points=content.points,
     )
     if content.points > 0:
@@ -193,32 +186,16 @@ def _take(batch: Batch, row: CommandRow, account: Account) -> None:
 def _movement(row: CommandRow, lot: Lot, transaction_id: int, points: int) -> TransactionRow:
     """One lot's part; a row each, so that every row is at the prices of its own terms."""
     value_micro = points * lot.price_micro
-    return TransactionRow(
-        account_id=row.account_id,
-        id=transaction_id,
-        command_id=row.id,
-        kind=MovementKind.ADJUST,
-        period_id=row.period_id,
-        partner_id=OPERATOR_ID,
+    return movement_row(
+        row,
+        transaction_id,
+        MovementKind.ADJUST,
+        points,
         party_id=OPERATOR_ID,
         funder_id=OPERATOR_ID,
         issuer_id=lot.issuer_id,
-        store_id=NO_STORE_ID,
-        points=points,
-        requested_points=abs(points),
-        shortfall_points=0,
         issue_value_micro=-value_micro,
-        service_fee_micro=0,
-        reimbursement_micro=0,
-        breakage_share_micro=0,
         pool_value_micro=value_micro,
-        budget_id=None,
-        budget_micro=0,
         terms_id=lot.terms_id,
-        rule_id=None,
         lot_id=lot.id,
-        reverses_id=None,
-        reverses_period_id=None,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
     )

@@ -14,10 +14,11 @@ from domain.limits import check_burn_limit, note_burn
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.owing import pay_back
 from domain.receipts import balance_view, replayed
+from domain.rows import command_row, movement_row
 from domain.standing import print_member_id
 from domain.taking_part import check_burns
 from domain.terms import Terms
-from domain.values import NO_STORE_ID, OPERATOR_ID, POINTS_MAX, half_even
+from domain.values import OPERATOR_ID, POINTS_MAX, half_even
 
 PPM = 1_000_000
 
@@ -107,24 +108,18 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     instant = batch.clock.expiry_instant(command.occurred_at)
     _check_spendable(batch, member, command.points, instant)
     terms = batch.terms_at(command.partner_id, command.occurred_at)
-    row = CommandRow(
-        id=next(batch.new_ids),
+    row = command_row(
+        batch,
+        kind,
         partner_id=command.partner_id,
         key=command.key,
-        kind=kind,
         account_id=account.id,
         member_id=member.id,
         store_id=store_id,
         reference=command.reference,
         channel=command.channel,
-        amount_minor=None,
         points=command.points,
-        reverses_id=None,
-        reason=None,
-        declined_points=0,
         occurred_at=command.occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(command.occurred_at).period_id,
         moved_points=-command.points,
     )
     # A job that is late takes nothing from the member: what is due becomes usable here.
@@ -170,34 +165,15 @@ def redeemer_movement(
     pool_value_micro: int = 0,
 ) -> TransactionRow:
     """A movement at the partner where points are burned or held; signs as the table has them."""
-    return TransactionRow(
-        account_id=row.account_id,
-        id=transaction_id,
-        command_id=row.id,
-        kind=kind,
-        period_id=row.period_id,
-        partner_id=row.partner_id,
+    return movement_row(
+        row,
+        transaction_id,
+        kind,
+        points,
         party_id=row.partner_id,
-        funder_id=None,
-        issuer_id=None,
-        store_id=row.store_id,
-        points=points,
-        requested_points=abs(points),
-        shortfall_points=0,
-        issue_value_micro=0,
-        service_fee_micro=0,
         reimbursement_micro=reimbursement_micro,
-        breakage_share_micro=0,
         pool_value_micro=pool_value_micro,
-        budget_id=None,
-        budget_micro=0,
         terms_id=terms_id,
-        rule_id=None,
-        lot_id=None,
-        reverses_id=None,
-        reverses_period_id=None,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
     )
 
 
@@ -261,23 +237,16 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     # What an operator-funded lot frees goes back to SUBSIDY whole, never to a partner.
     by_partner = lot.funder_id != OPERATOR_ID
     share_micro = half_even(value_micro * lot.breakage_share_ppm, PPM) if by_partner else value_micro
-    row = CommandRow(
-        id=command_id,
+    row = command_row(
+        batch,
+        CommandKind.EXPIRY,
+        id_=command_id,
         partner_id=lot.issuer_id,
         key=f"system:expiry:{command_id}",
-        kind=CommandKind.EXPIRY,
         account_id=account.id,
         member_id=cause.member_id,
-        store_id=NO_STORE_ID,
-        reference=None,
-        channel=None,
-        amount_minor=None,
         points=points,
-        reverses_id=None,
-        reason=None,
-        declined_points=0,
         occurred_at=lot.usable_until,
-        recorded_at=cause.recorded_at,
         period_id=cause.period_id,
         moved_points=-points,
     )
@@ -286,34 +255,18 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     )
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False)))
     batch.new_transactions.append(
-        TransactionRow(
-            account_id=account.id,
-            id=transaction_id,
-            command_id=command_id,
-            kind=MovementKind.EXPIRE,
-            period_id=row.period_id,
-            partner_id=lot.issuer_id,
+        movement_row(
+            row,
+            transaction_id,
+            MovementKind.EXPIRE,
+            -points,
             party_id=lot.issuer_id if by_partner else OPERATOR_ID,
             funder_id=lot.funder_id,
             issuer_id=lot.issuer_id,
-            store_id=NO_STORE_ID,
-            points=-points,
-            requested_points=points,
-            shortfall_points=0,
-            issue_value_micro=0,
-            service_fee_micro=0,
-            reimbursement_micro=0,
             breakage_share_micro=share_micro,
             pool_value_micro=-value_micro,
-            budget_id=None,
-            budget_micro=0,
             terms_id=lot.terms_id,
-            rule_id=None,
             lot_id=lot.id,
-            reverses_id=None,
-            reverses_period_id=None,
-            occurred_at=row.occurred_at,
-            recorded_at=row.recorded_at,
         )
     )
     batch.new_lot_uses.append(lot_use(batch, lot, transaction_id, MovementKind.EXPIRE, points, row.period_id, None))

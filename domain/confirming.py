@@ -16,6 +16,7 @@ from domain.commands import CommandKind, CommandRow, MovementKind
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, PendingAward
 from domain.periods import local_date, local_midnight
+from domain.rows import command_row, movement_row
 from domain.terms import PAID_FIRST, Terms
 from domain.values import OPERATOR_ID
 
@@ -95,34 +96,21 @@ def movement(
     row: CommandRow, award: PendingAward, kind: MovementKind, transaction_id: int, points: int, requested_points: int
 ) -> TransactionRow:
     """A movement of a pending award that carries no money."""
-    return TransactionRow(
+    return movement_row(
+        row,
+        transaction_id,
+        kind,
+        points,
         account_id=award.account_id,
-        id=transaction_id,
-        command_id=row.id,
-        kind=kind,
-        period_id=row.period_id,
         partner_id=award.partner_id,
+        store_id=award.store_id,
         party_id=award.funder_id,
         funder_id=award.funder_id,
         issuer_id=award.issuer_id,
-        store_id=award.store_id,
-        points=points,
         requested_points=requested_points,
-        shortfall_points=0,
-        issue_value_micro=0,
-        service_fee_micro=0,
-        reimbursement_micro=0,
-        breakage_share_micro=0,
-        pool_value_micro=0,
-        budget_id=None,
-        budget_micro=0,
         terms_id=award.terms_id,
         rule_id=award.rule_id,
         lot_id=award.id,
-        reverses_id=None,
-        reverses_period_id=None,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
     )
 
 
@@ -186,23 +174,18 @@ def confirmation_row(
     """The command that confirms these awards of one purchase, in the name of its partner."""
     first = awards[0]
     points = sum(award.open_points for award in awards)
-    return CommandRow(
-        id=next(batch.new_ids),
+    return command_row(
+        batch,
+        CommandKind.CONFIRMATION,
         partner_id=first.partner_id,
         key=key,
-        kind=CommandKind.CONFIRMATION,
         account_id=first.account_id,
         member_id=first.member_id,
         store_id=first.store_id,
         reference=first.reference,
-        channel=None,
-        amount_minor=None,
         points=points,
         reverses_id=first.command_id,
-        reason=None,
-        declined_points=0,
         occurred_at=occurred_at,
-        recorded_at=batch.clock.recorded_at,
         period_id=period_id,
         moved_points=points,
     )

@@ -8,6 +8,7 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account
 from domain.members import IDENTIFIER_KINDS, input_digest, is_clean_text, normalised
+from domain.rows import command_row
 from domain.taking_part import check_takes_part
 
 ATTRIBUTES_MAX = 50
@@ -113,24 +114,14 @@ def _claimed_id(batch: Batch, identifiers: tuple[tuple[str, str], ...]) -> int:
 
 
 def _command_row(batch: Batch, command: Enroll, member: Member, store_id: int) -> CommandRow:
-    occurred_at = command.occurred_at or batch.clock.recorded_at
-    return CommandRow(
-        id=next(batch.new_ids),
+    return command_row(
+        batch,
+        CommandKind.ENROLL,
         partner_id=command.partner_id,
         key=command.key,
-        kind=CommandKind.ENROLL,
         account_id=member.account_id,
         member_id=member.id,
         store_id=store_id,
-        reference=None,
         channel=command.channel,
-        amount_minor=None,
-        points=None,
-        reverses_id=None,
-        reason=None,
-        declined_points=0,
-        occurred_at=occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(occurred_at).period_id,
-        moved_points=0,
+        occurred_at=command.occurred_at or batch.clock.recorded_at,
     )

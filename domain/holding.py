@@ -17,6 +17,7 @@ from domain.ledger import fingerprint
 from domain.lots import Account, Hold, Lot
 from domain.receipts import balance_view
 from domain.reversing import make_usable
+from domain.rows import command_row
 from domain.taking_part import check_captures
 from domain.values import POINTS_MAX
 
@@ -225,24 +226,19 @@ def _command_row(  # noqa: PLR0913 (the parts of a row, each by name)
     reason: str | None = None,
     moved_points: int,
 ) -> CommandRow:
-    return CommandRow(
-        id=next(batch.new_ids),
+    return command_row(
+        batch,
+        kind,
         partner_id=hold.partner_id,
         key=key,
-        kind=kind,
         account_id=hold.account_id,
         member_id=hold.member_id,
         store_id=hold.store_id,
         reference=hold.reference,
-        channel=None,
-        amount_minor=None,
         points=points,
         reverses_id=hold.id,
         reason=reason,
-        declined_points=0,
         occurred_at=occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(occurred_at).period_id,
         moved_points=moved_points,
     )
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from domain.batch import Batch, CommandInput, Member, Original, StartOver, TransactionRow
+from domain.batch import Batch, CommandInput, Member, Original, StartOver
 from domain.burning import Cause, check_points, expire_past_lots, lot_use
 from domain.commands import (
     Command,
@@ -35,6 +35,7 @@ from domain.members import input_digest
 from domain.owing import pay_back
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
+from domain.rows import command_row, movement_row
 from domain.standing import print_member_id
 from domain.taking_part import check_takes_part
 from domain.values import NO_STORE_ID, OPERATOR_ID
@@ -147,24 +148,17 @@ def transfer_row(
     reverses_id: int | None = None,
 ) -> CommandRow:
     """The command of points that leave the account of ``source``."""
-    return CommandRow(
-        id=next(batch.new_ids),
+    return command_row(
+        batch,
+        kind,
         partner_id=command.partner_id,
         key=command.key,
-        kind=kind,
         account_id=source.account_id,
         member_id=source.id,
-        store_id=NO_STORE_ID,
-        reference=None,
-        channel=None,
-        amount_minor=None,
         points=points,
         reverses_id=reverses_id,
         reason=command.reason,
-        declined_points=0,
         occurred_at=occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=batch.clock.booking(occurred_at).period_id,
         moved_points=-points,
     )
 
@@ -195,14 +189,16 @@ def send(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]]) -> Non
     points = sum(part for _, part in parts)
     source.change(-points)
     source.note_next_expiry()
-    batch.new_transactions.append(_movement(row, source, out_id, MovementKind.TRANSFER_OUT, -points))
+    batch.new_transactions.append(movement_row(row, out_id, MovementKind.TRANSFER_OUT, -points, party_id=OPERATOR_ID))
 
 
 def arrive(batch: Batch, row: CommandRow, parts: Sequence[tuple[Lot, int]], target: Account) -> int:
     """Writes that so many points arrive at the target; the caller opens or fills its lots. Answers the row's id."""
     in_id = next(batch.new_ids)
     points = sum(part for _, part in parts)
-    batch.new_transactions.append(_movement(row, target, in_id, MovementKind.TRANSFER_IN, points))
+    batch.new_transactions.append(
+        movement_row(row, in_id, MovementKind.TRANSFER_IN, points, account_id=target.id, party_id=OPERATOR_ID)
+    )
     return in_id
 
 
@@ -215,23 +211,16 @@ def move_by_itself(
     """
     command_id = next(batch.new_ids)
     points = sum(part for _, part in parts)
-    row = CommandRow(
-        id=command_id,
+    row = command_row(
+        batch,
+        CommandKind.TRANSFER,
+        id_=command_id,
         partner_id=OPERATOR_ID,
         key=f"system:move:{command_id}",
-        kind=CommandKind.TRANSFER,
         account_id=source.id,
         member_id=cause.member_id,
-        store_id=NO_STORE_ID,
-        reference=None,
-        channel=None,
-        amount_minor=None,
         points=points,
-        reverses_id=None,
-        reason=None,
-        declined_points=0,
         occurred_at=cause.recorded_at,
-        recorded_at=cause.recorded_at,
         period_id=cause.period_id,
         moved_points=-points,
     )
@@ -271,36 +260,4 @@ def _child(batch: Batch, lot: Lot, points: int, account_id: int, transaction_id:
         rolling_months=lot.rolling_months,
         parent_id=lot.id,
         is_new=True,
-    )
-
-
-def _movement(row: CommandRow, account: Account, id_: int, kind: MovementKind, points: int) -> TransactionRow:
-    return TransactionRow(
-        account_id=account.id,
-        id=id_,
-        command_id=row.id,
-        kind=kind,
-        period_id=row.period_id,
-        partner_id=row.partner_id,
-        party_id=OPERATOR_ID,
-        funder_id=None,
-        issuer_id=None,
-        store_id=NO_STORE_ID,
-        points=points,
-        requested_points=abs(points),
-        shortfall_points=0,
-        issue_value_micro=0,
-        service_fee_micro=0,
-        reimbursement_micro=0,
-        breakage_share_micro=0,
-        pool_value_micro=0,
-        budget_id=None,
-        budget_micro=0,
-        terms_id=None,
-        rule_id=None,
-        lot_id=None,
-        reverses_id=None,
-        reverses_period_id=None,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
     )
