@@ -10,10 +10,12 @@ from domain.database import BatchConnection
 from domain.errors import RefusalCode, Refused
 from domain.periods import local_date, local_midnight
 
-# Gross of refunds: what is given back counts as burned until tomorrow, so that a limit cannot be turned over.
+# Gross of refunds: what is given back counts as burned until tomorrow, so that a limit cannot be turned over. What an
+# authorization set aside and gave back was never burned.
 BURNED_TODAY_SQL = text(
     """
-    SELECT c.member_id, sum(c.points)::bigint FROM command AS c
+    SELECT c.member_id, sum(c.points - coalesce(h.released, 0))::bigint FROM command AS c
+      LEFT JOIN hold AS h ON h.account_id = c.account_id AND h.id = c.id
      WHERE c.account_id = ANY(CAST(:accounts AS bigint[])) AND c.member_id = ANY(CAST(:members AS bigint[]))
        AND c.kind IN ('BURN', 'AUTHORIZATION') AND c.recorded_at >= :since
      GROUP BY c.member_id

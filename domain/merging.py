@@ -280,7 +280,10 @@ def _move_back(batch: Batch, row: CommandRow, record: MergeRecord, moved: list[t
         return
     account = batch.accounts[record.duplicate_account_id]
     in_id = arrive(batch, row, parts, account)
-    for (_, parent), (_, part) in zip(moved, parts, strict=True):
+    for (lot, parent), (_, part) in zip(moved, parts, strict=True):
+        # What rolled, or was given days of grace, while the merge lasted was promised to these points.
+        if lot.usable_until > parent.usable_until:
+            parent.expires_at, parent.grace_until = lot.expires_at, lot.grace_until
         parent.restore(part)
         batch.new_lot_uses.append(lot_use(batch, parent, in_id, MovementKind.TRANSFER_IN, part, row.period_id, None))
     account.change(row.points or 0)

@@ -195,13 +195,24 @@ class _EarnReversal:
         usable = burn_order(self.account.lots, self.instant)
         if self.account_now is not self.account:
             usable += burn_order(self.account_now.lots, self.instant)
-        # The child of a lot is the lot: it moved when its member was merged.
-        own = [lot for lot in usable if award.lot_id is not None and award.lot_id in (lot.id, lot.parent_id)]
+        own = [lot for lot in usable if award.lot_id is not None and self._is_of(award, lot)]
         others = [lot for lot in usable if lot not in own]
         if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
             payer = (self._issuer_id(award), award.funder_id)
             others = [lot for lot in others if (lot.issuer_id, lot.funder_id) == payer]
         return [*allocate([*own, *others], points)]
+
+    def _is_of(self, award: StoredAward, lot: Lot) -> bool:
+        """Whether the lot is the award's, or came of it: it moves when its member is merged, or shares a household."""
+        if award.lot_id in (lot.id, lot.parent_id):
+            return True
+        # Moved more than once: the lots between lie on accounts that the batch need not know, but what a purchase gave
+        # its lot, each child kept.
+        kept = (lot.issuer_id, lot.funder_id, lot.terms_id, lot.earned_at)
+        purchase = self.original.command
+        return lot.parent_id is not None and kept == (
+            self._issuer_id(award), award.funder_id, award.terms_id, purchase.occurred_at,
+        )  # fmt: skip
 
     def _issuer_id(self, award: StoredAward) -> int:
         return award.funder_id or self.original.command.partner_id

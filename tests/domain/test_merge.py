@@ -7,7 +7,7 @@ from domain.database import Database
 from domain.errors import RefusalCode
 from settlement.verifying import verify
 from tests.domain.books import contents
-from tests.domain.coalitions import coalition, partner
+from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.tills import Till
 
@@ -188,6 +188,35 @@ async def test_chains_of_merges_are_undone_from_the_end(till: Till, database: Da
     await till.accept(till.unmerge("u1", "m1"))
     assert [await till.available(f"card-{number}") for number in (1, 2, 3)] == [1, 0, 60]
     assert (await verify(database, till.clock)).holds
+
+
+async def test_points_that_moved_twice_are_their_purchase_s(open_till: OpenTill, database: Database) -> None:
+    march_and_april: list[Table] = [{"to": Day("2017-03-31")}, {"from": Day("2017-04-01"), "issue_price": "0.010200"}]
+    till = await open_till(coalition(partner("grocer", terms=march_and_april), partner("fuel")))
+    await till.enrolled("card-3")
+    await till.accept(till.purchase("older", "100.00", card="card-3"))
+    till.clock.to(2017, 4, 2)
+    await till.accept(till.purchase("k", "100.00", card="card-2"))
+    await till.accept(till.merge("m1", "card-1", "card-2"))
+    await till.accept(till.merge("m2", "card-3", "card-1"))
+    assert (await till.accept(till.reversal("v", "k"))).points == 100
+    # Out of April's lot at April's price, though March's expires first; nothing is left for the operator's spread.
+    assert await till.movements("v", "points", "issue_value_micro", "pool_value_micro") == [
+        (0, 0, 0), (-100, 1_020_000, -1_020_000),
+    ]  # fmt: skip
+    assert (await verify(database, till.clock)).holds
+
+
+async def test_what_rolled_while_merged_keeps_its_date_when_that_is_undone(open_till: OpenTill) -> None:
+    till = await open_till(coalition(partner("grocer"), expiry="rolling", expiry_months=12))
+    await till.accept(till.purchase("k", "100.00", card="card-2"))
+    await till.accept(till.merge("m"))
+    till.clock.to(2018, 2, 1)
+    await till.accept(till.purchase("use", "1.00"))
+    # The day on which they would have expired without that purchase is over.
+    till.clock.to(2018, 4, 20)
+    await till.accept(till.unmerge("u", "m"))
+    assert (await till.accept(till.burn("b", 100, card="card-2"))).balance.available == 0
 
 
 async def test_one_batch_may_do_all_of_it(till: Till, database: Database) -> None:

@@ -111,6 +111,21 @@ async def test_a_limit_holds_for_a_day_and_for_the_whole_batch(till: Till) -> No
     await till.accept(till.burn("d", 50, card="card-2"))
 
 
+async def test_what_was_set_aside_and_given_back_counts_towards_no_limit(till: Till) -> None:
+    await till.accept(till.purchase("k", "1000.00"))
+    await household(till, burn_limit=50)
+    await till.accept(till.authorization("void", 50, card="card-2"))
+    await till.refuse(till.burn("b", 1, card="card-2"), RefusalCode.LIMIT_EXCEEDED, "points")
+    await till.accept(till.void("v", "void"))
+    # A pump sets aside the most, and captures what was tanked; a refund of that comes back tomorrow.
+    await till.accept(till.authorization("pump", 50, card="card-2"))
+    await till.accept(till.capture("c", "pump", 30))
+    await till.accept(till.reversal("r", "c"))
+    refused = await till.refuse(till.burn("b", 21, card="card-2"), RefusalCode.LIMIT_EXCEEDED, "points")
+    assert "20 are left today" in refused.message
+    await till.accept(till.burn("b", 20, card="card-2"))
+
+
 async def test_what_was_sent_before_is_found_again(till: Till) -> None:
     await till.accept(till.purchase("k", "100.00", card="card-2"))
     pool_id = await household(till)
