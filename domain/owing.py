@@ -19,8 +19,9 @@ from domain.database import BatchConnection, int_array
 from domain.errors import LedgerFault
 from domain.ledger import fingerprint
 from domain.lots import Account, ClawBack, Debt, Lot, allocate, burn_order
+from domain.rows import command_row, movement_row
 from domain.terms import Programme
-from domain.values import NO_STORE_ID, OPERATOR_ID
+from domain.values import OPERATOR_ID
 
 REPAYMENT_KEY_PREFIX = "system:repayment:"
 """Before a repayment's own id, its key."""
@@ -172,23 +173,17 @@ def _repay(batch: Batch, account: Account, debt: Debt, parts: Sequence[tuple[Lot
 
 def _command_row(batch: Batch, debt: Debt, points: int, booking: Booking, occurred_at: datetime) -> CommandRow:
     command_id = next(batch.new_ids)
-    return CommandRow(
-        id=command_id,
+    return command_row(
+        batch,
+        CommandKind.REPAYMENT,
+        id_=command_id,
         partner_id=OPERATOR_ID,
         key=f"{REPAYMENT_KEY_PREFIX}{command_id}",
-        kind=CommandKind.REPAYMENT,
         account_id=debt.account_id,
         member_id=debt.member_id,
-        store_id=NO_STORE_ID,
-        reference=None,
-        channel=None,
-        amount_minor=None,
         points=points,
         reverses_id=debt.command_id,
-        reason=None,
-        declined_points=0,
         occurred_at=occurred_at,
-        recorded_at=batch.clock.recorded_at,
         period_id=booking.period_id,
         moved_points=-points,
     )
@@ -196,34 +191,19 @@ def _command_row(batch: Batch, debt: Debt, points: int, booking: Booking, occurr
 
 def _movement(row: CommandRow, debt: Debt, lot: Lot, transaction_id: int, points: int) -> TransactionRow:
     """One lot's part: the pool gives its price, and the receivable (``issue_value_micro``) falls by the debt's."""
-    return TransactionRow(
-        account_id=row.account_id,
-        id=transaction_id,
-        command_id=row.id,
-        kind=MovementKind.REPAY,
-        period_id=row.period_id,
-        partner_id=OPERATOR_ID,
+    return movement_row(
+        row,
+        transaction_id,
+        MovementKind.REPAY,
+        -points,
         party_id=OPERATOR_ID,
-        funder_id=None,
         issuer_id=lot.issuer_id,
-        store_id=NO_STORE_ID,
-        points=-points,
-        requested_points=points,
-        shortfall_points=0,
         issue_value_micro=points * debt.price_micro,
-        service_fee_micro=0,
-        reimbursement_micro=0,
-        breakage_share_micro=0,
         pool_value_micro=-points * lot.price_micro,
-        budget_id=None,
-        budget_micro=0,
         terms_id=debt.terms_id,
-        rule_id=None,
         lot_id=lot.id,
         reverses_id=debt.id,
         reverses_period_id=debt.period_id,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
     )
 
 

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
 from domain.batch import Batch, CommandInput, Original, StoredAward, TransactionRow
-from domain.batch_clock import Booking
 from domain.burning import check_points, expire_lot, lot_use
 from domain.campaign_awards import credited_budget, parts_before_and_after
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
@@ -19,6 +18,7 @@ from domain.lots import Account, ClawBack, Lot, allocate, burn_order
 from domain.originals import original_of
 from domain.owing import overdrawable, owe
 from domain.receipts import balance_view, replayed
+from domain.rows import command_row, movement_row
 from domain.standing import is_left, member_now
 from domain.taking_part import check_settles
 from domain.terms import Terms
@@ -242,24 +242,20 @@ class _EarnReversal:
         # The movement that carried the money: of an award that was pending, its confirmation.
         confirmed = None if award.pending is None else award.pending.confirmed
         charged_id, charged_in = confirmed or (award.transaction_id, purchase.period_id)
-        written = TransactionRow(
-            account_id=self.account.id,
-            id=transaction_id,
-            command_id=self.row.id,
-            kind=kind,
-            period_id=self.row.period_id,
+        written = movement_row(
+            self.row,
+            transaction_id,
+            kind,
+            -points,
             partner_id=purchase.partner_id,
             party_id=award.funder_id,
             funder_id=award.funder_id,
             issuer_id=self._issuer_id(award),
             store_id=purchase.store_id,
-            points=-points,
             requested_points=points + shortfall,
             shortfall_points=shortfall,
             issue_value_micro=points * terms.issue_price_micro,
             service_fee_micro=points * terms.service_fee_micro if by_partner else 0,
-            reimbursement_micro=0,
-            breakage_share_micro=0,
             pool_value_micro=-points * (0 if lot is None else lot.price_micro),
             budget_id=None if budget is None else budget.id,
             budget_micro=0 if budget is None else -credit_micro,
@@ -268,8 +264,6 @@ class _EarnReversal:
             lot_id=None if lot is None else lot.id,
             reverses_id=charged_id,
             reverses_period_id=charged_in,
-            occurred_at=self.row.occurred_at,
-            recorded_at=self.row.recorded_at,
         )
         self.batch.new_transactions.append(written)
         if budget is not None:
@@ -330,34 +324,17 @@ def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> 
     assert original.burn_terms_id is not None
     reimbursement_micro = batch.configuration.terms_by_id[original.burn_terms_id].reimbursement_micro
     batch.new_transactions.append(
-        TransactionRow(
-            account_id=account.id,
-            id=transaction_id,
-            command_id=row.id,
-            kind=MovementKind.BURN_REVERSAL,
-            period_id=row.period_id,
-            partner_id=row.partner_id,
+        movement_row(
+            row,
+            transaction_id,
+            MovementKind.BURN_REVERSAL,
+            points,
             party_id=row.partner_id,
-            funder_id=None,
-            issuer_id=None,
-            store_id=row.store_id,
-            points=points,
-            requested_points=points,
-            shortfall_points=0,
-            issue_value_micro=0,
-            service_fee_micro=0,
             reimbursement_micro=-points * reimbursement_micro,
-            breakage_share_micro=0,
             pool_value_micro=pool_micro,
-            budget_id=None,
-            budget_micro=0,
             terms_id=original.burn_terms_id,
-            rule_id=None,
-            lot_id=None,
             reverses_id=original.burn_transaction_id,
             reverses_period_id=original.command.period_id,
-            occurred_at=row.occurred_at,
-            recorded_at=row.recorded_at,
         )
     )
     if is_left(batch, original):
@@ -379,26 +356,20 @@ def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, ins
 def _command_row(
     batch: Batch, command: Reverse, original: Original, *, amount_minor: int | None, points: int | None
 ) -> CommandRow:
-    booking: Booking = batch.clock.booking(command.occurred_at)
-    return CommandRow(
-        id=next(batch.new_ids),
+    return command_row(
+        batch,
+        CommandKind.REVERSAL,
         partner_id=command.partner_id,
         key=command.key,
-        kind=CommandKind.REVERSAL,
         account_id=original.command.account_id,
         member_id=original.command.member_id,
         store_id=original.command.store_id,
         reference=original.command.reference,
-        channel=None,
         amount_minor=amount_minor,
         points=points,
         reverses_id=original.command.id,
         reason=command.reason,
-        declined_points=0,
         occurred_at=command.occurred_at,
-        recorded_at=batch.clock.recorded_at,
-        period_id=booking.period_id,
-        moved_points=0,
     )
 
 
