@@ -1,4 +1,4 @@
-"""Commands about deposits; what they do stands in ``api.depositing``."""
+"""Commands about deposits and defaults; what they do stands in ``api.depositing``."""
 
 from datetime import datetime
 from typing import Annotated
@@ -63,6 +63,25 @@ def payout(
     row = run(
         lambda runtime: propose_payout_and_describe(runtime, partner, amount=amount, note=note, key=key, reason=reason)
     )
+    if as_json:
+        print_json(row)
+    else:
+        say_proposed(row)
+
+
+@propose_app.command()
+def default(
+    partner: Annotated[str, typer.Argument(help="The partner's code.")],
+    label: Annotated[str, typer.Argument(help="Label of the statement's period.")],
+    note: Annotated[str, typer.Option(help="Why.")],
+    key: Annotated[str, typer.Option(help="Idempotency key.")],
+    reason: Annotated[Reason, typer.Option(help="Why, as far as it can be counted.")] = "UNCOLLECTABLE",
+    as_json: JsonFlag = False,
+) -> None:
+    """Propose to declare a due statement in default; a client of the operator approves it through GraphQL."""
+    from api.depositing import propose_default_and_describe
+
+    row = run(lambda runtime: propose_default_and_describe(runtime, partner, label, note=note, key=key, reason=reason))
     if as_json:
         print_json(row)
     else:

@@ -11,6 +11,7 @@ from domain.errors import ConfigurationError
 from domain.proposals import ProposalReason
 from domain.terms import Configuration, Partner
 from domain.values import OPERATOR_ID, decimal_from_micro
+from settlement.defaults import DefaultAsk, propose_default
 from settlement.deposit_reading import DepositAccount, deposits_page
 from settlement.deposits import NewDeposit, PayoutAsk, propose_payout, record_deposit
 
@@ -66,6 +67,7 @@ def _described(configuration: Configuration, one: DepositAccount) -> dict[str, A
     return {
         "partner": configuration.partners[one.partner_id].code,
         "state": configuration.partners[one.partner_id].state,
+        "defaultedAt": None if one.defaulted_at is None else one.defaulted_at.isoformat(),
         **{name: str(decimal_from_micro(micro)) for name, micro in amounts.items()},
         "currency": configuration.programme.currency,
     }
@@ -79,6 +81,17 @@ async def propose_payout_and_describe(
     partner = partner_named(configuration, partner_code)
     ask = PayoutAsk(partner.id, money(configuration, amount), ProposalReason(reason), note)
     step = await propose_payout(runtime.database, runtime.clock, CLIENT, key, ask)
+    return {**proposal_row(configuration, step.proposal), "replayed": step.replayed}
+
+
+async def propose_default_and_describe(
+    runtime: Runtime, partner_code: str, label: str, *, note: str, key: str, reason: str
+) -> dict[str, Any]:
+    """Proposes to declare a statement in default as the operator. Raises Refused."""
+    configuration = await runtime.programme_configuration()
+    partner = partner_named(configuration, partner_code)
+    ask = DefaultAsk(partner.id, label, ProposalReason(reason), note)
+    step = await propose_default(runtime.database, runtime.clock, CLIENT, key, ask)
     return {**proposal_row(configuration, step.proposal), "replayed": step.replayed}
 
 

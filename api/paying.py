@@ -95,6 +95,7 @@ async def describe_payment_list(runtime: Runtime) -> list[dict[str, Any]]:
                     "pays": "operator" if one.open_minor > 0 else "partner",
                     "due": str(decimal_from_minor(one.to_pay_minor, programme.currency_digits)),
                     "paid": str(decimal_from_minor(one.paid_minor, programme.currency_digits)),
+                    "covered": str(decimal_from_minor(one.covered_minor, programme.currency_digits)),
                     "open": str(decimal_from_minor(one.open_minor, programme.currency_digits)),
                     "currency": programme.currency,
                 }

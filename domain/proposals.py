@@ -2,7 +2,7 @@
 
 Here stands what all kinds share: the proposal, its life, and who may decide it; ``domain.proposing`` stores it. What an
 approval does belongs to the module of its kind, in the transaction that decides: ``domain.adjusting`` (points),
-``settlement.adjustments`` (money), ``settlement.deposits``, ``partners.overdrafts`` (budgets).
+``settlement.adjustments`` (money), ``settlement.deposits``, ``settlement.defaults``, ``partners.overdrafts`` (budgets).
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ class ProposalKind(StrEnum):
     WRITE_OFF = "WRITE_OFF"
     DISPUTE = "DISPUTE"
     DEPOSIT_PAYOUT = "DEPOSIT_PAYOUT"
+    DEFAULT = "DEFAULT"
 
 
 class ProposalState(StrEnum):

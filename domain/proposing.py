@@ -109,6 +109,12 @@ async def proposal_by_id(connection: Connection, proposal_id: int) -> Proposal |
     return _proposal(rows[0]) if rows else None
 
 
+async def proposal_by_key(connection: Connection, key: str) -> Proposal | None:
+    """The proposal that was made under this key, without a lock."""
+    rows = (await connection.execute(BY_KEY_SQL, {"key": key})).all()
+    return _proposal(rows[0]) if rows else None
+
+
 async def lock_proposals(
     connection: Connection, ids: Collection[int], decision_keys: Collection[str]
 ) -> dict[int, Proposal]:

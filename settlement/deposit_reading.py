@@ -18,13 +18,15 @@ class DepositAccount:
     """A partner's deposit, in micro-units.
 
     ``owes_micro`` is what the partner would owe if everything were settled now: minus its account in the books, what
-    is open of statements, disputed or not closed yet included; 0 where it is the operator who owes.
+    is open of statements, disputed or not closed yet included; 0 where it is the operator who owes. ``defaulted_at``:
+    when a statement was last declared in default.
     """
 
     partner_id: int
     required_micro: int
     held_micro: int
     owes_micro: int
+    defaulted_at: datetime | None = None
 
     @property
     def shortfall_micro(self) -> int:
@@ -53,11 +55,11 @@ class DepositPayment:
 
 PAYMENT_COLUMNS = "id, idempotency_key, proposal_id, partner_id, amount_micro, value_date, bank_reference, recorded_at"
 ACCOUNTS_SQL = text(
-    "SELECT partner_id, required_micro, held_micro, owes_micro FROM deposit_account"
+    "SELECT partner_id, required_micro, held_micro, owes_micro, defaulted_at FROM deposit_account"
     " WHERE partner_id = ANY(CAST(:ids AS integer[]))"
 )
 PAGE_SQL = text(
-    "SELECT partner_id, required_micro, held_micro, owes_micro FROM deposit_account"
+    "SELECT partner_id, required_micro, held_micro, owes_micro, defaulted_at FROM deposit_account"
     " WHERE partner_id > :after AND is_used ORDER BY partner_id LIMIT :limit"
 )
 PAYMENTS_SQL = text(
@@ -76,7 +78,8 @@ def payment_of(row: Row[Any]) -> DepositPayment:
 
 
 def _account(row: Row[Any]) -> DepositAccount:
-    return DepositAccount(row[0], *map(int, row[1:]))
+    partner_id, required, held, owes, defaulted_at = tuple(row)
+    return DepositAccount(partner_id, int(required), int(held), int(owes), defaulted_at)
 
 
 async def deposit_accounts(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, DepositAccount]:

@@ -1,7 +1,8 @@
 """Payments between operator and partners: recorded as the bank booked them, each on the statement that it pays.
 
 Signs are those of the statement: positive where the operator pays, negative where the partner does. A payment is booked
-in the open period, BANK against PARTNER, with the sign turned round: it takes away what the statement left.
+in the open period, BANK against PARTNER, with the sign turned round: it takes away what the statement left. What was
+written off before and comes in is recovered (``settlement.recovering``).
 """
 
 from collections import defaultdict
@@ -22,11 +23,13 @@ from domain.members import is_clean_text
 from domain.periods import Clock, local_date
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
+from settlement.default_checks import default_problems
 from settlement.deposit_checks import deposit_problems
 from settlement.inputs import lock_partner
 from settlement.invariants import Check, check
 from settlement.places import PLACES_MAX
 from settlement.reading import StatementKey
+from settlement.recovering import recover
 from settlement.writing import write_entry
 
 REFERENCE_MAX_CHARACTERS = 140
@@ -158,6 +161,7 @@ async def _record(period: OpenPeriod, given: NewPayment) -> RecordedPayment:
             "recorded_by": given.recorded_by,
         },
     )
+    await recover(period, payment.id, (period_id, given.partner_id))
     return RecordedPayment(payment, replayed=False)
 
 
@@ -256,6 +260,7 @@ async def check_payments(connection: AsyncConnection, currency_digits: int) -> C
     problems = [row.place for row in await connection.execute(PAYMENT_PLACES_SQL, parameters)]
     problems += [row.place for row in await connection.execute(DUE_PLACES_SQL)]
     problems += await deposit_problems(connection)
+    problems += await default_problems(connection, currency_digits)
     row = (await connection.execute(INSTRUCTED_SQL)).one()
     due, net, left = (
         decimal_from_minor(int(minor), currency_digits) for minor in (row.due_minor, row.net_minor, row.left_minor)

@@ -80,7 +80,8 @@ class SettlementStatement:
 
     ``net_minor`` positive: the operator pays. ``due_minor`` is net with what was brought in less what is carried on;
     ``paid_minor`` what was paid of it, signed alike, ``written_off_minor`` what the partner was let off;
-    ``withheld_minor`` what is not to be paid while it is disputed.
+    ``withheld_minor`` what is not to be paid while it is disputed. A default covers it by ``deposit_used_minor`` and
+    ``offset_minor`` (negative where it covered another one), ``recovered_minor`` came in of what was written off.
     ``document``: the canonical bytes, None while it is a draft.
     """
 
@@ -96,6 +97,9 @@ class SettlementStatement:
     carried_in_minor: int
     carried_on_minor: int
     withheld_minor: int
+    recovered_minor: int = 0
+    deposit_used_minor: int = 0
+    offset_minor: int = 0
 
     @property
     def to_pay_minor(self) -> int:
@@ -105,7 +109,12 @@ class SettlementStatement:
     @property
     def open_minor(self) -> int:
         """What is left to pay, signed as due; of the other sign where too much was paid."""
-        return self.to_pay_minor - self.paid_minor + self.written_off_minor
+        return self.to_pay_minor - self.paid_minor + self.covered_minor
+
+    @property
+    def covered_minor(self) -> int:
+        """What of it is covered otherwise than by payments; negative where it covered another one."""
+        return self.written_off_minor - self.recovered_minor + self.deposit_used_minor + self.offset_minor
 
     @property
     def carried_forward_minor(self) -> int:
@@ -169,7 +178,8 @@ FIGURES_SQL = text(
 STATEMENTS_SQL = text(
     "SELECT s.period_id, s.partner_id, s.net_minor, s.due_minor, shortfall_points, shortfall_value_micro, document,"
     "       carried_in_minor, carried_on_minor,"
-    "       b.paid_minor, b.written_off_minor, b.withheld_minor"
+    "       b.paid_minor, b.written_off_minor, b.withheld_minor, b.recovered_minor, b.deposit_used_minor,"
+    "       b.offset_minor"
     "  FROM statement AS s JOIN statement_balance AS b USING (period_id, partner_id)"
     " WHERE s.period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY s.period_id, s.partner_id"
 )
@@ -376,6 +386,9 @@ async def statements_of_periods(
                     int(row.carried_in_minor),
                     int(row.carried_on_minor),
                     int(row.withheld_minor),
+                    int(row.recovered_minor),
+                    int(row.deposit_used_minor),
+                    int(row.offset_minor),
                 )
             )
         drafts = await _drafts(connection, period_ids)

@@ -1,4 +1,4 @@
-"""Deposits as the schema shows them."""
+"""Deposits, and what covers a statement that is not paid, as the schema shows them."""
 
 from datetime import date, datetime
 
@@ -6,8 +6,8 @@ import strawberry
 
 from api.graphql.context import Context, Info
 from api.graphql.fields import described_field
-from api.graphql.money import Money, money_from_micro
-from settlement import deposit_reading
+from api.graphql.money import Money, money_from_micro, money_from_minor
+from settlement import deposit_reading, reading
 from settlement.deposit_reading import PAYMENTS_SHOWN_MAX, DepositAccount
 
 
@@ -74,11 +74,48 @@ class Deposit:
         """What is free."""
         return money_from_micro(self.account.free_micro, info.context.programme)
 
+    @described_field("When a statement of the partner was last declared in default; null when none ever was.")
+    def defaulted_at(self) -> datetime | None:
+        """The last default."""
+        return self.account.defaulted_at
+
     @described_field(f"What was paid in and out, latest first; the last {PAYMENTS_SHOWN_MAX} payments at most.")
     async def payments(self, info: Info) -> list[DepositPayment]:
         """Its payments."""
         rows = await info.context.loaders.deposit_payments.load(self.account.partner_id)
         return [DepositPayment(row=row) for row in rows]
+
+
+@strawberry.type(
+    description="What covers a statement otherwise than by payments: open = due - paid + deposit + offset + writtenOff"
+    " - recovered."
+)
+class Coverage:
+    """What a default, a write-off and later payments did to a statement."""
+
+    row: strawberry.Private[reading.SettlementStatement]
+
+    @described_field("What a default took of the partner's deposit.")
+    def deposit(self, info: Info) -> Money:
+        """Out of the deposit."""
+        return money_from_minor(self.row.deposit_used_minor, info.context.programme)
+
+    @described_field(
+        "What a default set off: positive on the statement that was not paid, negative on one that the operator owed."
+    )
+    def offset(self, info: Info) -> Money:
+        """What was set off."""
+        return money_from_minor(self.row.offset_minor, info.context.programme)
+
+    @described_field("What was written off: bad debt of the operator.")
+    def written_off(self, info: Info) -> Money:
+        """The bad debt."""
+        return money_from_minor(self.row.written_off_minor, info.context.programme)
+
+    @described_field("What payments brought in later of what was written off.")
+    def recovered(self, info: Info) -> Money:
+        """What was recovered."""
+        return money_from_minor(self.row.recovered_minor, info.context.programme)
 
 
 async def deposit_of(context: Context, partner_id: int) -> Deposit | None:

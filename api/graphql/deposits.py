@@ -1,4 +1,4 @@
-"""Deposits: recording what was paid in, proposing what is paid out, and the list of them."""
+"""Deposits: recording what was paid in, proposing what is paid out, the list of them; proposing a default."""
 
 from datetime import date
 from typing import Annotated
@@ -18,6 +18,7 @@ from api.graphql.refusals import Refusal, refusal_from
 from domain.errors import Refused
 from domain.proposals import ProposalReason
 from settlement import deposits
+from settlement.defaults import DefaultAsk, propose_default
 from settlement.deposit_reading import deposits_page
 
 
@@ -61,6 +62,17 @@ class ProposeDepositPayoutInput:
         description="How much: at most what is free; with reason CORRECTION, for money that the bank took back, at"
         " most the balance."
     )
+    reason: ProposalReason = strawberry.field(description=REASON)
+    note: str = strawberry.field(description=NOTE)
+
+
+@strawberry.input(description="A due statement that its partner does not pay.")
+class ProposeDefaultInput:
+    """A default to propose."""
+
+    idempotency_key: str = strawberry.field(description=KEY)
+    partner_id: strawberry.ID = strawberry.field(description=PARTNER)
+    label: str = strawberry.field(description='The closed statement, by its period\'s label, such as "2017-03".')
     reason: ProposalReason = strawberry.field(description=REASON)
     note: str = strawberry.field(description=NOTE)
 
@@ -136,6 +148,26 @@ class DepositMutations:
             step = await deposits.propose_payout(
                 services.database, services.clock, context.principal.client_id, key, ask
             )
+        except Refused as refused:
+            return refusal_from(refused, key)
+        return receipt(step, key)
+
+    @guarded_field(
+        "Mutation.proposeDefault",
+        "Proposes to declare a statement in default that is DUE. The approval of another client covers what is open by"
+        " then: first out of what the operator owes the partner of other statements, then out of its deposit; the rest"
+        " is written off. What is paid later of that is recovered.",
+    )
+    async def propose_default(
+        self, info: Info, input: Annotated[ProposeDefaultInput, strawberry.argument(description="The default.")]
+    ) -> ProposalResult | None:
+        """Proposes a default."""
+        context, key = info.context, input.idempotency_key
+        context.forget()
+        services = context.services
+        ask = DefaultAsk(plain_number("Partner", input.partner_id), input.label, input.reason, input.note)
+        try:
+            step = await propose_default(services.database, services.clock, context.principal.client_id, key, ask)
         except Refused as refused:
             return refusal_from(refused, key)
         return receipt(step, key)

@@ -25,6 +25,7 @@ from domain.proposals import Content, Decision, ProposalKind, ProposalReason, Pr
 from domain.values import OPERATOR_ID
 from partners.overdrafts import OverdraftAsk, approve_overdraft, propose_overdraft
 from settlement.adjustments import AdjustmentAsk, WriteOffAsk, approve_money, propose_adjustment, propose_write_off
+from settlement.defaults import approve_default
 from settlement.deposits import approve_payout
 
 _log = logging.getLogger(__name__)
@@ -116,7 +117,11 @@ class ProposalFilter:
     partner_id: strawberry.ID | None = strawberry.field(description="Only what concerns this partner.")
 
 
-_APPROVALS = {ProposalKind.OVERDRAFT: approve_overdraft, ProposalKind.DEPOSIT_PAYOUT: approve_payout}
+_APPROVALS = {
+    ProposalKind.OVERDRAFT: approve_overdraft,
+    ProposalKind.DEPOSIT_PAYOUT: approve_payout,
+    ProposalKind.DEFAULT: approve_default,
+}
 """What approves a kind, where it is neither money on an account nor points."""
 
 

@@ -32,6 +32,8 @@ described_enum(
         "WRITE_OFF": "Let a partner off what it owes of a closed statement.",
         "DISPUTE": "Accept a dispute in whole or part, or reject it (amount 0).",
         "DEPOSIT_PAYOUT": "Pay a part of a partner's deposit out.",
+        "DEFAULT": "Cover a due statement that its partner does not pay; amount is what it owed then, the most that is"
+        " covered.",
     },
 )
 described_enum(

@@ -49,6 +49,7 @@ described_enum(
         "PROPOSAL_NOT_FOUND": "There is no such proposal.",
         "PROPOSAL_DECIDED": "The proposal was approved, rejected or withdrawn before.",
         "STATEMENT_NOT_FOUND": "There is no such closed statement, or no such line on it.",
+        "STATEMENT_NOT_DUE": "The statement is not to be paid yet, or nothing of it is owed.",
         "DISPUTE_NOT_FOUND": "There is no such dispute of yours.",
         "DISPUTE_DECIDED": "The dispute was decided or withdrawn before, or its outcome is proposed already.",
         "DISPUTE_WINDOW_OVER": "The statement's disputeUntil is over. Ask the operator to dispute for you.",

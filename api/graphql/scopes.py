@@ -81,6 +81,7 @@ SCOPES: dict[str, Requirement] = {
     "Mutation.proposeWriteOff": any_of("settlement:operate"),
     "Mutation.recordDeposit": any_of("settlement:operate"),
     "Mutation.proposeDepositPayout": any_of("settlement:operate"),
+    "Mutation.proposeDefault": any_of("settlement:operate"),
     "Mutation.approveProposal": DECIDE_PROPOSALS,
     "Mutation.rejectProposal": DECIDE_PROPOSALS,
     "Mutation.withdrawProposal": DECIDE_PROPOSALS,
@@ -115,6 +116,7 @@ PROPOSAL_SCOPES: dict[str, Requirement] = {
     "WRITE_OFF": any_of("settlement:operate"),
     "DISPUTE": any_of("settlement:operate"),
     "DEPOSIT_PAYOUT": any_of("settlement:operate"),
+    "DEFAULT": any_of("settlement:operate"),
     "POINTS": any_of("points:adjust"),
     "OVERDRAFT": any_of("program:write"),
 }

@@ -8,7 +8,7 @@ import strawberry
 
 from api.graphql.adjustments import Adjustment
 from api.graphql.context import Context, Info, bad_input, page_size
-from api.graphql.deposited import Deposit, deposit_of
+from api.graphql.deposited import Coverage, Deposit, deposit_of
 from api.graphql.disputed import Dispute
 from api.graphql.fields import described_enum, described_field, guarded_field
 from api.graphql.ids import plain_id, plain_key, plain_number
@@ -188,7 +188,12 @@ class SettlementStatement:
         """The sum of its payments."""
         return money_from_minor(self.row.paid_minor, info.context.programme)
 
-    @described_field("What is left to pay of due; of the other sign where too much was paid.")
+    @described_field("What covers it otherwise than by payments: a default, a write-off.")
+    def covered(self) -> Coverage:
+        """What covers it."""
+        return Coverage(row=self.row)
+
+    @described_field("What is left to pay of due: less paid and covered; of the other sign where too much was paid.")
     def open(self, info: Info) -> Money:
         """What is open."""
         return money_from_minor(self.row.open_minor, info.context.programme)

@@ -38,7 +38,7 @@ described_enum(
         "ISSUED": "Its period is closed: the lines never change again, and may be disputed until disputeUntil.",
         "FINAL": "The dispute window is over; what is due is to be paid at dueAt.",
         "DUE": "dueAt has come, and something of it is open.",
-        "SETTLED": "The dispute window is over, and payments cover what is due.",
+        "SETTLED": "The dispute window is over, and what is due is paid, or covered by a default or write-off.",
     },
 )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +15,8 @@ from partners.coalition_file import parse_coalition
 from partners.plan import plan
 from tests.api.graphql_shop import Shop, Time, open_shop
 from tests.api.processes import a_coalition
+from tests.api.test_graphql_payments import RECORD as PAY
+from tests.api.test_graphql_payments import closed_march
 from tests.factories import COALITION_TOML, apply_toml
 
 DEPOSIT = "required { amount } balance { amount } shortfall { amount } owes { amount } free { amount }"
@@ -29,12 +32,23 @@ APPROVE = """mutation ($input: DecideProposalInput!) { approveProposal(input: $i
 OWN = f"query ($code: String) {{ partner(code: $code) {{ id deposit {{ {DEPOSIT} }} }} }}"
 LIST = """query ($first: Int, $after: String) { deposits(first: $first, after: $after) {
   nodes { code deposit { balance { amount } } } pageInfo { hasNextPage endCursor } } }"""
+DEFAULT = """mutation ($input: ProposeDefaultInput!) { proposeDefault(input: $input) { __typename
+  ... on ProposalReceipt { proposal { id kind state amount { amount } statementLabel } }
+  ... on Refusal { code field } } }"""
+COVERED = """{ settlementStatement(label: "2017-03") { state due { amount } paid { amount } open { amount }
+  covered { deposit { amount } offset { amount } writtenOff { amount } recovered { amount } }
+  deposit { balance { amount } owes { amount } defaultedAt } } }"""
 REQUIRED = COALITION_TOML.replace('code = "fuel"', 'code = "fuel"\ndeposit_required = "300.00"')
 
 
 @pytest.fixture
-async def shop(database: Database) -> AsyncIterator[Shop]:
-    async with open_shop(database, Time()) as opened:
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def shop(database: Database, time: Time) -> AsyncIterator[Shop]:
+    async with open_shop(database, time) as opened:
         yield opened
 
 
@@ -144,6 +158,52 @@ async def test_what_was_paid_in_keeps_its_currency(shop: Shop, database: Databas
         await apply_toml(database, COALITION_TOML.replace('"EUR"', '"USD"'))
 
 
+async def test_a_default_is_proposed_approved_and_seen(shop: Shop, time: Time) -> None:
+    payment = await closed_march(shop, time)
+    grocer_id = payment["partnerId"]
+    time.now = datetime(2017, 4, 12, 12, tzinfo=UTC)
+    operator, other = await shop.caller(None), await shop.caller(None)
+    await operator.run(
+        RECORD,
+        {
+            "input": {
+                "idempotencyKey": "d1", "partnerId": grocer_id, "amount": {"amount": "20.00", "currency": "EUR"},
+                "valueDate": "2017-04-01", "bankReference": "E2E-9",
+            }
+        },
+    )  # fmt: skip
+    ask = {
+        "idempotencyKey": "x1", "partnerId": grocer_id, "label": "2017-03", "reason": "UNCOLLECTABLE",
+        "note": "insolvent",
+    }  # fmt: skip
+    early = (await operator.run(DEFAULT, {"input": ask}))["proposeDefault"]
+    assert early == {"__typename": "Refusal", "code": "STATEMENT_NOT_DUE", "field": "label"}
+    time.now = datetime(2017, 4, 15, 12, tzinfo=UTC)
+    operator, other, grocer = await shop.caller(None), await shop.caller(None), await shop.caller()
+    proposed = (await operator.run(DEFAULT, {"input": ask}))["proposeDefault"]["proposal"]
+    assert {**proposed, "id": ""} == {
+        "id": "", "kind": "DEFAULT", "state": "PROPOSED", "amount": {"amount": "51.460000"},
+        "statementLabel": "2017-03",
+    }  # fmt: skip
+    decision = {"input": {"idempotencyKey": "a1", "proposalId": proposed["id"]}}
+    assert (await operator.run(APPROVE, decision))["approveProposal"]["code"] == "FOUR_EYES"
+    assert (await other.run(APPROVE, decision))["approveProposal"]["proposal"] == {"state": "APPROVED"}
+    nothing = {"amount": "0.00"}
+    assert (await grocer.run(COVERED))["settlementStatement"] == {
+        "state": "SETTLED", "due": {"amount": "-51.46"}, "paid": nothing, "open": nothing,
+        "covered": {
+            "deposit": {"amount": "20.00"}, "offset": nothing, "writtenOff": {"amount": "31.46"}, "recovered": nothing,
+        },
+        "deposit": {
+            "balance": {"amount": "0.000000"}, "defaultedAt": "2017-04-15T12:00:00Z",
+            "owes": {"amount": "100.000000"},  # the fixed fees of January and February
+        },
+    }  # fmt: skip
+    await operator.run(PAY, {"input": payment | {"amount": {"amount": "-31.46", "currency": "EUR"}}})
+    covered = (await grocer.run(COVERED))["settlementStatement"]["covered"]
+    assert (covered["writtenOff"], covered["recovered"]) == ({"amount": "31.46"}, {"amount": "31.46"})
+
+
 def test_deposits_on_the_command_line() -> None:
     calendar = Calendar(PeriodKind.MONTH, ZoneInfo("Europe/Berlin"))
     first_day = str(calendar.first_day(calendar.containing(system_clock())))
@@ -152,7 +212,7 @@ def test_deposits_on_the_command_line() -> None:
         paid = ("deposit", "fuel", "--amount", "250.00", "--value-date", first_day, "--reference", "E2E 9")
         recorded = json.loads(coalition.run(*paid, "--json"))
         assert recorded == {
-            "amount": "250.000000", "partner": "fuel", "state": "ACTIVE", "required": "300.000000",
+            "amount": "250.000000", "partner": "fuel", "state": "ACTIVE", "defaultedAt": None, "required": "300.000000",
             "balance": "250.000000", "shortfall": "50.000000", "owes": "0.000000", "free": "0.000000",
             "currency": "EUR", "replayed": False,
         }  # fmt: skip
@@ -172,4 +232,6 @@ def test_deposits_on_the_command_line() -> None:
         assert "fuel 10.000000 EUR, PROPOSED" in coalition.run(*out, "10.00", "--reason", "CORRECTION")
         row = json.loads(coalition.run(*out, "10.00", "--reason", "CORRECTION", "--json"))
         assert (row["kind"], row["replayed"]) == ("DEPOSIT_PAYOUT", True)
+        coalition.run("propose", "default", "fuel", "2017-01", "--note", "insolvent", "--key", "x-1", status=1)
+        assert "STATEMENT_NOT_FOUND" in coalition.last_error
         assert json.loads(coalition.run("verify", "--json"))["holds"]

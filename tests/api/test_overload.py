@@ -277,7 +277,7 @@ async def test_every_refusal_counts_once(shop: Shop, monkeypatch: pytest.MonkeyP
 NOT_QUEUED = {
     "closePeriod", "proposeAdjustment", "proposePointsAdjustment", "proposeOverdraft", "proposeWriteOff",
     "approveProposal", "rejectProposal", "withdrawProposal", "recordPayment", "topUpBudget", "disputeStatement",
-    "recordDeposit", "proposeDepositPayout",
+    "recordDeposit", "proposeDepositPayout", "proposeDefault",
     "decideDispute", "withdrawDispute",
 }  # fmt: skip
 """What is done seldom: it waits for nobody, or (an approval of points) may be executed to be refused."""

@@ -16,43 +16,45 @@ from domain.commands import Amount
 from domain.database import Database
 from domain.errors import RefusalCode, Refused
 from domain.periods import Clock
-from domain.proposals import Decision, Proposal, ProposalReason, ProposalState, Step
+from domain.proposals import ProposalReason, ProposalState
 from domain.values import OPERATOR_ID
 from settlement.closing import close_period
 from settlement.deposit_reading import DepositAccount, deposit_accounts, deposits_page, payments_of_deposits
 from settlement.deposits import (
     NewDeposit,
     PayoutAsk,
-    RecordedDeposit,
-    approve_payout,
     propose_payout,
     record_deposit,
 )
 from settlement.reading import period_figures, statements_of_periods
 from settlement.verifying import verify
 from tests.domain.books import contents
-from tests.settlement.four_eyes import APPROVER, PROPOSER, euros, rows, standing
+from tests.settlement.four_eyes import PROPOSER, euros, rows, standing
 from tests.settlement.rows import Prices, noon
+from tests.settlement.secured import (
+    APRIL,
+    IN_MARCH,
+    MARCH,
+    MILLION,
+    account,
+    check_16,
+    pay_in,
+    pay_out,
+    payout,
+    refused,
+)
 from tests.settlement.worked_example import Example
 from tests.settlement.writer import Writer
 from tests.tidy import ROOT
 
 At = Callable[[datetime], Clock]
 Tamper = Callable[[str], Awaitable[None]]
-MARCH, APRIL = 2017 * 12 + 2, 2017 * 12 + 3
-IN_MARCH, IN_APRIL, IN_MAY = noon(2017, 3, 28), noon(2017, 4, 2), noon(2017, 5, 2)
-MILLION = 1_000_000
+IN_APRIL, IN_MAY = noon(2017, 4, 2), noon(2017, 5, 2)
 
 PARTNER_BOOKS = """
     SELECT party_id, -sum(amount)::bigint FROM ledger_entry WHERE book = 'PARTNER' GROUP BY 1 HAVING sum(amount) < 0
      ORDER BY 1
 """
-
-
-async def refused(work: Awaitable[object]) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await work
-    return caught.value
 
 
 async def require(database: Database, partner_id: int, amount_micro: int) -> None:
@@ -61,52 +63,6 @@ async def require(database: Database, partner_id: int, amount_micro: int) -> Non
             text("INSERT INTO deposit_requirement (partner_id, required_micro) VALUES (:id, :amount)"),
             {"id": partner_id, "amount": amount_micro},
         )
-
-
-async def pay_in(
-    database: Database,
-    partner_id: int | None,
-    amount: str,
-    *,
-    now: datetime = IN_MARCH,
-    key: str = "d-1",
-    **changed: Any,
-) -> RecordedDeposit:
-    """Money into the deposit."""
-    given = NewDeposit(key, partner_id, euros(amount), date(2017, 3, 27), f"bank {key}", PROPOSER)
-    return await record_deposit(database, standing(now), given._replace(**changed))
-
-
-async def payout(
-    database: Database,
-    partner_id: int | None,
-    amount: str,
-    *,
-    now: datetime = IN_MARCH,
-    key: str = "o-1",
-    reason: ProposalReason = ProposalReason.AGREEMENT,
-) -> Proposal:
-    """A proposed payout."""
-    ask = PayoutAsk(partner_id, euros(amount), reason, "limit lowered")
-    return (await propose_payout(database, standing(now), PROPOSER, key, ask)).proposal
-
-
-async def pay_out(
-    database: Database, proposal: Proposal, *, now: datetime = IN_MARCH, client: str = APPROVER, key: str | None = None
-) -> Step:
-    """The approval of a payout."""
-    decision = Decision(ProposalState.APPROVED, client, key or f"a-{proposal.id}", None)
-    return await approve_payout(database, standing(now), proposal.id, decision)
-
-
-async def account(database: Database, partner_id: int) -> DepositAccount:
-    async with database.reading(OPERATOR_ID) as connection:
-        return (await deposit_accounts(connection, [partner_id]))[partner_id]
-
-
-async def check_16(database: Database) -> tuple[bool, str]:
-    (found,) = [one for one in (await verify(database, standing(noon(2017, 9, 1)))).checks if one.number == 16]
-    return found.holds, found.detail
 
 
 # ---------------------------------------------------------------- in
@@ -173,14 +129,12 @@ async def test_the_same_key_pays_in_once_and_a_reference_is_one_payment(
         given = NewDeposit("d-1", 2, euros("200.00"), date(2017, 3, 27), "bank d-1", PROPOSER)._replace(**change)
         found = await refused(record_deposit(database, standing(IN_MARCH), given))
         assert (found.code, found.field) == (RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
-    found = await refused(pay_in(database, 2, "200.00", key="d-2", bank_reference="bank d-1"))
+    found = await refused(pay_in(database, 2, "200.00", key="d-2", reference="bank d-1"))
     assert (found.code, found.field, found.message) == (
         RefusalCode.DUPLICATE_REFERENCE, "bankReference", '"bank d-1" was recorded before, under the key "d-1"',
     )  # fmt: skip
     assert await contents(database) == before
-    assert (
-        await pay_in(database, 1, "200.00", key="d-3", bank_reference="bank d-1")
-    ).account.held_micro == 200 * MILLION
+    assert (await pay_in(database, 1, "200.00", key="d-3", reference="bank d-1")).account.held_micro == 200 * MILLION
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ AFTER_THE_CLOSE: list[tuple[str, list[str], set[int], str]] = [
             "UPDATE partner_entry SET amount_micro = amount_micro + 1 WHERE kind = 'ROUNDING' AND line_kind = 'ISSUE'",
             f"UPDATE partner_entry AS e SET row_hash = {ENTRY_HASH}",
         ],
-        {14},
+        {14, 16},
         "statement of C for 2017-03, line ISSUE: ROUNDING has 0.003999, the line leaves 0.004000",
     ),
     (
