@@ -62,7 +62,7 @@ def statement_state(
         return StatementState.DRAFT
     if now < dates.dispute_until:
         return StatementState.ISSUED
-    if open_minor == 0 or (open_minor < 0) != (due_minor < 0):
+    if open_minor == 0 or due_minor == 0 or (open_minor < 0) != (due_minor < 0):
         # Nothing is left, or more was paid than was due, which stays visible as what is open.
         return StatementState.SETTLED
     return StatementState.DUE if now >= dates.due_at else StatementState.FINAL

@@ -64,11 +64,12 @@ class DisputeStep:
 
 LINE_SQL = text(
     """
-    SELECT l.billed_minor, p.closes_at, p.closed_at, p.dispute_until,
+    SELECT l.billed_minor, s.carried_on_minor, p.closes_at, p.closed_at, p.dispute_until,
            (SELECT coalesce(sum(CASE d.state WHEN 'OPEN' THEN d.amount_minor ELSE d.accepted_minor END), 0)
               FROM dispute AS d
              WHERE d.period_id = l.period_id AND d.partner_id = l.partner_id AND d.line_kind = l.kind) AS disputed_minor
       FROM statement_line AS l JOIN period AS p ON p.id = l.period_id AND p.state = 'CLOSED'
+      JOIN statement AS s ON s.period_id = l.period_id AND s.partner_id = l.partner_id
      WHERE l.period_id = :period_id AND l.partner_id = :partner_id AND l.kind = :line_kind
     """
 )
@@ -148,6 +149,9 @@ async def open_dispute(database: Database, clock: Clock, client_id: str, key: st
     """
     check_key(key)
     check_note(ask.note, "note")
+    if ask.line_kind == LineKind.CARRIED_FORWARD:
+        message = "this line is what other statements left: dispute their lines"
+        raise Refused(RefusalCode.INPUT_INVALID, message, "lineKind")
     async with database.posting() as connection:
         configuration = await known_configuration(connection)
         programme = configuration.programme
@@ -169,6 +173,8 @@ async def open_dispute(database: Database, clock: Clock, client_id: str, key: st
         row = (await connection.execute(BY_KEY_SQL, {"partner_id": partner_id, "key": key})).one_or_none()
         if row is not None:
             return await _replayed(connection, dispute_of(row), ask, parameters, amount_minor, command_ids)
+        # Where all of the statement is left to the next one nothing is due, and so nothing to be withheld.
+        is_withheld = billed_minor < 0 and line.carried_on_minor == 0
         now = clock()
         dates = clearing_dates(programme, line.closes_at, line.closed_at)
         until = line.dispute_until or dates.dispute_until
@@ -187,7 +193,7 @@ async def open_dispute(database: Database, clock: Clock, client_id: str, key: st
                 {
                     **parameters,
                     "amount_minor": amount_minor,
-                    "withheld_minor": -amount_minor if billed_minor < 0 else 0,
+                    "withheld_minor": -amount_minor if is_withheld else 0,
                     "reason_code": ask.reason,
                     "note": ask.note,
                     "key": key,
@@ -234,7 +240,9 @@ def _amount_minor(ask: DisputeAsk, programme: Programme, billed_minor: int, most
         minor = most_minor
     if minor > most_minor or minor == 0:
         most = decimal_from_minor(most_minor, programme.currency_digits)
-        message = f"what you dispute stands on the statement with {most}"
+        message = f"what you dispute stands on the statement with {most}, and no more of it can be disputed"
+        if billed_minor > 0:
+            message += ": ask the operator to adjust it"
         raise Refused(RefusalCode.EXCEEDS_ORIGINAL, message, "amount.amount")
     return minor
 

@@ -83,7 +83,8 @@ class Dispute:
 
     @described_field(
         "What it keeps out of the statement's due now: while it is OPEN the disputed part of a charge, signed as the"
-        " line; nothing of a credit, since what the statement credits is not disputed."
+        " line; nothing of a credit, since what the statement credits is not disputed, and nothing where all is carried"
+        " forward to the next statement."
     )
     def withheld(self, info: Info) -> Money:
         """What is withheld."""

@@ -55,7 +55,9 @@ class DisputeStatementInput:
     partner_id: strawberry.ID | None = strawberry.field(
         description="Whose statement: for an operator, who disputes in a partner's name, also after disputeUntil."
     )
-    line_kind: StatementLineKind = strawberry.field(description="The line.")
+    line_kind: StatementLineKind = strawberry.field(
+        description="The line; not CARRIED_FORWARD, which is what lines of other statements left."
+    )
     transaction_ids: list[strawberry.ID] | None = strawberry.field(
         description="The disputed transactions of the line, at most 100; the whole line when left out."
     )

@@ -58,6 +58,8 @@ class SecondStatements:
         self.statements: dict[tuple[str, str], StatementOf] = {}
         self.left: dict[str, Fraction] = {}
         """By partner, what its last statement left to the next."""
+        self.left_all: set[tuple[str, str]] = set()
+        """Statements of which all is left to the next."""
         for label, last in periods:
             second.charge_fixed_fees(label, last)
             # What was agreed in this period is about earlier ones, whose statements stand by now.
@@ -106,6 +108,8 @@ class SecondStatements:
         brought = self.left.get(code, ZERO)
         is_too_little = abs(net + brought) < Fraction(self.second.programme["minimum_settlement"])
         self.left[code] = net + brought if is_too_little else ZERO
+        if self.left[code]:
+            self.left_all.add((label, code))
         carried = brought - self.left[code]
         if carried:
             lines["CARRIED_FORWARD"] = (carried, ZERO, None, carried, {})
@@ -130,8 +134,10 @@ class SecondStatements:
         for one in self.book.disputes:
             if (one.label, one.partner) == (label, code):
                 disputed = self._disputed(one)
-                # Only of a charge is anything withheld: what stands there as a credit nobody disputes.
-                withheld = -disputed if one.state == "OPEN" and statement.lines[one.kind][3] < 0 else ZERO
+                # Only of a charge is anything withheld: what stands there as a credit nobody disputes. And only where
+                # something is due: not where all is left to the next statement.
+                is_charge = statement.lines[one.kind][3] < 0 and (label, code) not in self.left_all
+                withheld = -disputed if one.state == "OPEN" and is_charge else ZERO
                 accepted = self._accepted(one) if one.state == "ACCEPTED" else ZERO
                 statement.disputes.append((one.kind, disputed, withheld, one.state, accepted))
                 statement.withheld += withheld

@@ -95,6 +95,8 @@ DATES = ClearingDates(utc(2017, 4, 1), utc(2017, 4, 8), utc(2017, 4, 15))
         (utc(2017, 4, 8), -500, -600, "SETTLED"),
         (utc(2017, 4, 8), 500, 600, "SETTLED"),
         (utc(2017, 4, 8), 500, -500, "FINAL"),
+        (utc(2017, 4, 15), 0, -500, "SETTLED"),  # nothing was due; what was paid is to be sent back
+        (utc(2017, 4, 15), 0, 500, "SETTLED"),
         (utc(2017, 4, 15), -500, -499, "DUE"),
         (utc(2017, 4, 15), 500, 499, "DUE"),
         (utc(2017, 4, 15), 500, 500, "SETTLED"),

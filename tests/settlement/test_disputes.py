@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from domain.commands import Amount
@@ -100,6 +101,21 @@ async def test_many_disputes_at_once_never_exceed_the_line(database: Database, c
         await withdraw_dispute(database, standing(IN_APRIL), b, f"w-{one.dispute.id}", one.dispute.id)
     assert await march(database, b) == (-45_200, -20_000, -25_200)
     assert (await disputed(database, b, "220.00", key="d-9")).dispute.withheld_minor == -22_000
+
+
+async def test_of_what_is_left_to_the_next_statement_nothing_is_withheld(
+    database: Database, at: At, booked_march: Example
+) -> None:
+    b = booked_march.writer.partner_ids["B"]
+    async with database.posting() as connection:
+        await connection.execute(text("UPDATE programme SET minimum_settlement_micro = 500000000"))
+    await close_period(database, at(IN_APRIL), "2017-03", "close-1")
+    # 452.00 is too little to be paid. Were 20.00 of it withheld, the operator would owe them to who paid nothing.
+    assert (await disputed(database, b, "20.00")).dispute.withheld_minor == 0
+    assert await march(database, b) == (0, 0, 0)
+    forward = await refused(disputed(database, b, "20.00", key="d-2", line=LineKind.CARRIED_FORWARD))
+    assert (forward.code, forward.field) == (RefusalCode.INPUT_INVALID, "lineKind")
+    assert (await verify(database, standing(IN_APRIL))).holds
 
 
 async def test_one_key_sent_at_once_opens_one_dispute(database: Database, closed_march: Example) -> None:
