@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
 from domain.commands import Authorize, Burn, CommandKind, CommandRow, MovementKind, Posted
 from domain.confirming import confirm_due, confirmable_points
+from domain.endings import is_settled_out
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
@@ -234,9 +235,7 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     transaction_id = next(batch.new_ids)
     points = lot.remaining
     value_micro = points * lot.price_micro
-    # What an operator-funded lot frees goes back to SUBSIDY whole, never to a partner.
-    by_partner = lot.funder_id != OPERATOR_ID
-    share_micro = half_even(value_micro * lot.breakage_share_ppm, PPM) if by_partner else value_micro
+    party_id, share_micro = _breakage(batch, lot, value_micro, cause.period_id)
     row = command_row(
         batch,
         CommandKind.EXPIRY,
@@ -260,7 +259,7 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
             transaction_id,
             MovementKind.EXPIRE,
             -points,
-            party_id=lot.issuer_id if by_partner else OPERATOR_ID,
+            party_id=party_id,
             funder_id=lot.funder_id,
             issuer_id=lot.issuer_id,
             breakage_share_micro=share_micro,
@@ -273,3 +272,14 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     lot.take(points)
     account.change(-points)
     account.note_next_expiry()
+
+
+def _breakage(batch: Batch, lot: Lot, value_micro: int, period_id: int) -> tuple[int, int]:
+    """Who shares in the value of a lot's expired points, and in how much of it (SETTLEMENT.md c.2, Expiry)."""
+    if lot.funder_id == OPERATOR_ID:
+        # What an operator-funded lot frees goes back to SUBSIDY whole, never to a partner.
+        return OPERATOR_ID, value_micro
+    if is_settled_out(batch.configuration, lot.issuer_id, period_id):
+        # After its final statement nothing is settled with the issuer: all of it stays with the operator, as BREAKAGE.
+        return OPERATOR_ID, 0
+    return lot.issuer_id, half_even(value_micro * lot.breakage_share_ppm, PPM)

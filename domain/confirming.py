@@ -13,6 +13,7 @@ from typing import NamedTuple
 from domain.awards import Award
 from domain.batch import Batch, Budget, CommandInput, StoredAward, TransactionRow
 from domain.commands import CommandKind, CommandRow, MovementKind
+from domain.endings import lapses
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, PendingAward
 from domain.periods import local_date, local_midnight
@@ -136,9 +137,14 @@ def cancel(batch: Batch, row: CommandRow, award: PendingAward, points: int) -> N
 def confirmable_points(batch: Batch, account: Account, instant: datetime) -> int:
     """Pending points that nothing keeps from being usable then."""
     expires_at = batch.configuration.programme.lot_expiry
-    return sum(
-        award.open_points for award in account.awards if award.is_due(instant) and expires_at(award.earned_at) > instant
-    )
+    due = due_awards(batch, account, batch.clock.booking(instant).period_id, instant)
+    return sum(award.open_points for award in due if expires_at(award.earned_at) > instant)
+
+
+def due_awards(batch: Batch, account: Account, period_id: int, instant: datetime) -> list[PendingAward]:
+    """The pending awards that nothing keeps from being confirmed then, in that period."""
+    due = [award for award in account.awards if award.is_due(instant)]
+    return [award for award in due if not lapses(batch.configuration, award, period_id)]
 
 
 def confirm_due(batch: Batch, account: Account, period_id: int, instant: datetime) -> int:
@@ -146,7 +152,7 @@ def confirm_due(batch: Batch, account: Account, period_id: int, instant: datetim
 
     A confirmation happened when the return window was over; it is booked by whatever comes by first.
     """
-    due = sorted((award for award in account.awards if award.is_due(instant)), key=attrgetter("command_id", "id"))
+    due = sorted(due_awards(batch, account, period_id, instant), key=attrgetter("command_id", "id"))
     points = 0
     for _, group in groupby(due, key=attrgetter("command_id")):
         awards = list(group)

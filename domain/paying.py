@@ -3,6 +3,7 @@
 from domain.batch import Batch, CommandInput, Original
 from domain.commands import CommandKind, ConfirmPayment, MovementKind, Posted
 from domain.confirming import confirm, confirmation_row, movement
+from domain.endings import lapses
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
@@ -40,7 +41,9 @@ def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
     batch.clock.check_occurred(command.occurred_at)
     check_settles(batch, command.partner_id, command.occurred_at)
     awards = [award.pending for award in purchase.awards if award.pending is not None]
-    paid = [award for award in awards if award.waits_for_payment and award.open_points]
+    period_id = batch.clock.booking(command.occurred_at).period_id
+    waiting = [award for award in awards if award.waits_for_payment and award.open_points]
+    paid = [award for award in waiting if not lapses(batch.configuration, award, period_id)]
     if not paid:
         message = "no points of this purchase wait for a payment: they never did, it was confirmed, or all is returned"
         raise Refused(RefusalCode.NOTHING_PENDING, message)

@@ -141,8 +141,8 @@ class _EarnReversal:
         back = list(zip(self.original.awards, self._backs(), strict=True))
         # A return that takes no points is still a row, so that sales and exports see it.
         rows = [(award, points) for award, points in back if points] or back[:1]
-        taken = sum(self._write_award(award, points) for award, points in rows)
-        return taken, sum(points for _, points in back) - taken
+        done = [self._write_award(award, points) for award, points in rows]
+        return sum(taken for taken, _ in done), sum(missing for _, missing in done)
 
     def _backs(self) -> list[int]:
         """Points that each award gives back, in stored order; the parts of one bonus follow each other."""
@@ -171,10 +171,13 @@ class _EarnReversal:
         )
         return before - after
 
-    def _write_award(self, award: StoredAward, points: int) -> int:
+    def _write_award(self, award: StoredAward, points: int) -> tuple[int, int]:
+        """Answers as ``write`` does, of one award."""
         if award.pending is not None and award.pending.confirmed is None:
-            cancel(self.batch, self.row, award.pending, points)
-            return points
+            # What lapsed before was charged to nobody, so that none of it is missing.
+            part = min(points, award.pending.open_points)
+            cancel(self.batch, self.row, award.pending, part)
+            return part, 0
         parts = self._fetched(self._allocate(award, points))
         own = next((lot for lot in self.account.lots if lot.id == award.lot_id), None)
         if not parts or parts[0][0] is not own:
@@ -186,7 +189,7 @@ class _EarnReversal:
         if owed:
             overdrawn = self._write_row(award, None, owed, 0, MovementKind.OVERDRAW)
             owe(self.batch, self.account_now, member_now(self.batch, self.original).id, overdrawn)
-        return points - missing + owed
+        return points - missing + owed, missing - owed
 
     def _allocate(self, award: StoredAward, points: int) -> list[tuple[Lot | None, int]]:
         # Claw-back: the same lot, then others by the programme's policy, then a debt or a shortfall (SETTLEMENT.md

@@ -13,9 +13,10 @@ from sqlalchemy import text
 from domain.batch import Batch, LastUse, Member
 from domain.burning import expire_past_lots
 from domain.commands import Sweep, Swept
-from domain.confirming import confirm_due
+from domain.confirming import confirm_due, due_awards
 from domain.database import BatchConnection, Database
 from domain.holding import time_out_due
+from domain.lapsing import LAPSED_SOURCES, cancel_lapsed, load_gone
 from domain.transferring import pass_on
 from domain.values import OPERATOR_ID
 
@@ -37,8 +38,9 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     now = batch.clock.recorded_at
     cause = _SweepCause(last.member_id, now, batch.clock.booking(now).period_id)
     timed_out = time_out_due(batch, account, now)
-    due = [award.open_points for award in account.awards if award.is_due(now)]
+    confirmed_points = [award.open_points for award in due_awards(batch, account, cause.period_id, now)]
     confirm_due(batch, account, cause.period_id, now)
+    cancel_lapsed(batch, account, cause)
     # After it, so that what is confirmed too late to be of use expires with the rest.
     past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(now)]
     expire_past_lots(batch, account, cause, now)
@@ -50,8 +52,8 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
         command.account_id,
         expired_lots=len(past),
         expired_points=sum(past),
-        confirmed_awards=len(due),
-        confirmed_points=sum(due),
+        confirmed_awards=len(confirmed_points),
+        confirmed_points=sum(confirmed_points),
         timed_out_holds=timed_out,
     )
 
@@ -87,6 +89,7 @@ DUE_SOURCES = (
     """SELECT release_at AS due_at, account_id FROM pending_award
         WHERE release_at <= :now AND open_points > 0 AND NOT waits_for_payment""",
     "SELECT expires_at AS due_at, account_id FROM hold WHERE state = 'OPEN' AND expires_at <= :now",
+    *LAPSED_SOURCES,
 )
 """Where something may be due: each answers (since when, account) and has an index in that order."""
 
@@ -120,4 +123,5 @@ async def due_accounts(database: Database, now: datetime, after: Due, first: int
     """
     parameters = {"now": now, "after_at": after.due_at, "after_id": after.account_id, "first": first}
     async with database.reading(OPERATOR_ID) as connection:
+        parameters |= (await load_gone(connection, now))._asdict()
         return [Due(*row) for row in (await connection.execute(DUE_SQL, parameters)).all()]

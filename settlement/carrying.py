@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.positions import LineKind
 from domain.terms import Programme
+from settlement.finals import load_finals
 from settlement.lines import Billing
 
 CARRIED_SQL = text(
@@ -32,4 +33,5 @@ async def load_billing(
         {row.partner_id: int(row.carried_on_minor) for row in carried if row.carried_on_minor},
         programme.minimum_settlement_minor,
         {(row.partner_id, LineKind(row.code)): row.rate_ppm for row in rates},
+        await load_finals(connection, programme, period_id),
     )

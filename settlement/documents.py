@@ -13,7 +13,7 @@ from typing import Any
 
 from domain.positions import Contribution
 from domain.values import decimal_from_micro, decimal_from_minor
-from settlement.lines import Line, OperatorTotals, Settled
+from settlement.lines import Line, OperatorTotals, Outstanding, Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Statement:
     budgets: tuple[BudgetDrawn, ...]
     shortfall: Shortfall
     document: bytes
+    outstanding: Outstanding | None = None
 
     @property
     def sha256(self) -> str:
@@ -81,8 +82,9 @@ def make_statement(
     partner_code: str,
     budgets: Iterable[BudgetDrawn],
     shortfall: Shortfall,
+    outstanding: Outstanding | None = None,
 ) -> Statement:
-    """The statement with its document."""
+    """The statement with its document; ``outstanding``: what the partner's lots leave where it is the final one."""
     ordered = tuple(sorted(budgets, key=lambda budget: budget.budget_id))
     digits = period.currency_digits
     facts: dict[str, Any] = {
@@ -115,6 +117,11 @@ def make_statement(
             "brought_in": str(decimal_from_minor(settled.carried_in_minor, digits)),
             "carried_on": str(decimal_from_minor(settled.carried_on_minor, digits)),
         }
+    if outstanding is not None:
+        facts["final"] = {
+            "outstanding_points": outstanding.points,
+            "outstanding_value": str(decimal_from_micro(outstanding.value_micro)),
+        }
     if settled.taxes:
         facts["taxes"] = [
             {
@@ -125,7 +132,7 @@ def make_statement(
             }
             for tax in settled.taxes
         ]
-    return Statement(settled, partner_code, ordered, shortfall, canonical(facts))
+    return Statement(settled, partner_code, ordered, shortfall, canonical(facts), outstanding)
 
 
 def _line_facts(line: Line, digits: int) -> dict[str, Any]:

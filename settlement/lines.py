@@ -6,7 +6,8 @@ Exact money is in micro-units, billed money in minor units of the programme's cu
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from domain.commands import MovementKind
 from domain.positions import Contribution, LineKind, MovementSums, contributions
@@ -76,17 +77,26 @@ class Settled:
         return tuple(line for line in self.lines if line.kind != LineKind.CARRIED_FORWARD)
 
 
+class Outstanding(NamedTuple):
+    """What a partner's own lots leave after a period: points available or held, and what they are worth in the pool."""
+
+    points: int
+    value_micro: int
+
+
 @dataclass(frozen=True, slots=True)
 class Billing:
     """What the statements of a period take beside its positions, in minor units.
 
     ``carried_in_minor``: by partner, what its last statement left; what is due in amounts below ``minimum_minor`` is
-    left to the next. ``tax_ppm``: by partner and kind of line, the rate that is added to what is billed.
+    left to the next. ``tax_ppm``: by partner and kind of line, the rate that is added to what is billed. ``finals``: by
+    partner whose final statement it is, what its lots leave; it always gets one, and it leaves nothing to a next.
     """
 
     carried_in_minor: Mapping[int, int]
     minimum_minor: int
     tax_ppm: Mapping[tuple[int, LineKind], int]
+    finals: Mapping[int, Outstanding] = field(default_factory=dict)
 
 
 NOTHING_BESIDE = Billing({}, 0, {})
@@ -170,14 +180,17 @@ def differing_positions(period_id: int, kept: Positions, from_rows: Positions) -
 
 
 def settle(positions: Positions, currency_digits: int, billing: Billing = NOTHING_BESIDE) -> list[Settled]:
-    """The statement of every partner with a position, by partner id; a line is rounded once, half-even."""
+    """The statement of every partner with a position, or for which it is the final one, by partner id.
+
+    A line is rounded once, half-even.
+    """
     lines: defaultdict[int, list[Line]] = defaultdict(list)
     for (partner_id, kind), position in positions.items():
         if partner_id != OPERATOR_ID:
             lines[partner_id].append(_line(kind, position, currency_digits))
     settled = []
-    for partner_id in sorted(lines):
-        ordered = tuple(sorted(lines[partner_id], key=lambda line: LINE_ORDER[line.kind]))
+    for partner_id in sorted(lines.keys() | billing.finals.keys()):
+        ordered = tuple(sorted(lines.get(partner_id, ()), key=lambda line: LINE_ORDER[line.kind]))
         taxes = tuple(
             TaxPart(line.kind, rate_ppm, line.billed_minor, half_even(line.billed_minor * rate_ppm, PPM))
             for line in ordered
@@ -188,7 +201,8 @@ def settle(positions: Positions, currency_digits: int, billing: Billing = NOTHIN
         net_minor = sum(line.billed_minor for line in ordered)
         carried_in_minor = billing.carried_in_minor.get(partner_id, 0)
         total_minor = net_minor + carried_in_minor
-        carried_on_minor = total_minor if abs(total_minor) < billing.minimum_minor else 0
+        minimum_minor = 0 if partner_id in billing.finals else billing.minimum_minor
+        carried_on_minor = total_minor if abs(total_minor) < minimum_minor else 0
         forward_minor = carried_in_minor - carried_on_minor
         if forward_minor:
             ordered += (_beside(LineKind.CARRIED_FORWARD, 1, forward_minor, currency_digits),)

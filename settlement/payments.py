@@ -239,7 +239,10 @@ DUE_PLACES_SQL = text(
               FROM statement) AS s
       JOIN period AS t ON t.id = s.period_id
      WHERE s.due_minor <> s.net_minor + s.carried_in_minor - s.carried_on_minor OR s.carried_in_minor <> s.left_before
-        OR (s.due_minor <> 0 AND (s.carried_on_minor <> 0 OR abs(s.due_minor) < t.minimum_minor))
+        OR (s.due_minor <> 0 AND s.carried_on_minor <> 0)
+        OR CASE WHEN EXISTS (SELECT FROM final_statement AS f
+                              WHERE f.period_id = s.period_id AND f.partner_id = s.partner_id)
+                THEN s.carried_on_minor <> 0 ELSE s.due_minor <> 0 AND abs(s.due_minor) < t.minimum_minor END
      ORDER BY s.period_id, s.partner_id LIMIT {PLACES_MAX + 1}
     """  # noqa: S608 (a constant)
 )

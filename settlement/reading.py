@@ -25,6 +25,7 @@ from settlement.clearing import ClearingDates, clearing_dates
 from settlement.invariants import NAMES, Check
 from settlement.lines import (
     LINE_ORDER,
+    Outstanding,
     Positions,
     Settled,
     TaxPart,
@@ -100,6 +101,8 @@ class SettlementStatement:
     recovered_minor: int = 0
     deposit_used_minor: int = 0
     offset_minor: int = 0
+    outstanding: Outstanding | None = None
+    """What the partner's own lots leave; None where this is not its final statement."""
 
     @property
     def to_pay_minor(self) -> int:
@@ -179,8 +182,9 @@ STATEMENTS_SQL = text(
     "SELECT s.period_id, s.partner_id, s.net_minor, s.due_minor, shortfall_points, shortfall_value_micro, document,"
     "       carried_in_minor, carried_on_minor,"
     "       b.paid_minor, b.written_off_minor, b.withheld_minor, b.recovered_minor, b.deposit_used_minor,"
-    "       b.offset_minor"
+    "       b.offset_minor, f.outstanding_points, f.outstanding_value_micro"
     "  FROM statement AS s JOIN statement_balance AS b USING (period_id, partner_id)"
+    "  LEFT JOIN final_statement AS f USING (period_id, partner_id)"
     " WHERE s.period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY s.period_id, s.partner_id"
 )
 LINES_SQL = text(
@@ -317,6 +321,7 @@ class _Draft:
     positions: Positions
     settled: list[Settled]
     currency_digits: int
+    finals: Mapping[int, Outstanding]
 
 
 async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> dict[int, _Draft]:
@@ -332,8 +337,8 @@ async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> dic
     for period_id, positions in found.items():
         # What a later draft will be left is not known before the earlier ones are closed.
         is_next = period_id == next_to_close
-        settled = settle(positions, digits, await load_billing(connection, programme, period_id, is_next=is_next))
-        drafts[period_id] = _Draft(positions, settled, digits)
+        billing = await load_billing(connection, programme, period_id, is_next=is_next)
+        drafts[period_id] = _Draft(positions, settle(positions, digits, billing), digits, billing.finals)
     return drafts
 
 
@@ -389,6 +394,9 @@ async def statements_of_periods(
                     int(row.recovered_minor),
                     int(row.deposit_used_minor),
                     int(row.offset_minor),
+                    None
+                    if row.outstanding_points is None
+                    else Outstanding(int(row.outstanding_points), int(row.outstanding_value_micro)),
                 )
             )
         drafts = await _drafts(connection, period_ids)
@@ -398,13 +406,20 @@ async def statements_of_periods(
         }
     for period_id, draft in drafts.items():
         found[period_id] += [
-            _draft_statement(period_id, one, shortfalls.get((period_id, one.partner_id), (0, 0)))
+            _draft_statement(
+                period_id,
+                one,
+                shortfalls.get((period_id, one.partner_id), (0, 0)),
+                draft.finals.get(one.partner_id),
+            )
             for one in draft.settled
         ]
     return {period_id: found[period_id] for period_id in period_ids}
 
 
-def _draft_statement(period_id: int, settled: Settled, shortfall: tuple[int, int]) -> SettlementStatement:
+def _draft_statement(
+    period_id: int, settled: Settled, shortfall: tuple[int, int], outstanding: Outstanding | None
+) -> SettlementStatement:
     return SettlementStatement(
         period_id,
         settled.partner_id,
@@ -417,6 +432,7 @@ def _draft_statement(period_id: int, settled: Settled, shortfall: tuple[int, int
         carried_in_minor=settled.carried_in_minor,
         carried_on_minor=settled.carried_on_minor,
         withheld_minor=0,
+        outstanding=outstanding,
     )
 
 

@@ -11,7 +11,7 @@ from domain.positions import LineKind
 from domain.values import decimal_from_micro, decimal_from_minor, micro_per_minor
 from settlement.documents import PeriodFacts, Shortfall, Statement, make_statement
 from settlement.invariants import Check, check
-from settlement.lines import Billing, Positions, TaxPart, positions_of_movements, settle
+from settlement.lines import Billing, Outstanding, Positions, TaxPart, positions_of_movements, settle
 from settlement.scan import LedgerScan
 
 PARTNER_CODES_SQL = text("SELECT id, code FROM partner")
@@ -32,6 +32,10 @@ CLOSING_ENTRIES_SQL = text(
 TAXES_SQL = text(
     "SELECT period_id, partner_id, kind, rate_ppm, taxable_minor, tax_minor"
     "  FROM statement_tax WHERE period_id = ANY(CAST(:period_ids AS integer[])) ORDER BY period_id, partner_id, kind"
+)
+FINALS_SQL = text(
+    "SELECT period_id, partner_id, outstanding_points, outstanding_value_micro"
+    "  FROM final_statement WHERE period_id = ANY(CAST(:period_ids AS integer[]))"
 )
 
 
@@ -69,6 +73,7 @@ class Stored(NamedTuple):
     rounding_micro: dict[Key, dict[LineKind, int]]
     taxes: dict[Key, dict[LineKind, TaxPart]]
     tax_micro: dict[Key, dict[LineKind, int]]
+    finals: dict[Key, Outstanding]
 
 
 async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) -> Stored:
@@ -101,7 +106,11 @@ async def load_stored(connection: AsyncConnection, period_ids: Sequence[int]) ->
     taxes: defaultdict[Key, dict[LineKind, TaxPart]] = defaultdict(dict)
     for period_id, partner_id, kind, rate_ppm, *amounts in await connection.execute(TAXES_SQL, parameters):
         taxes[(period_id, partner_id)][LineKind(kind)] = TaxPart(LineKind(kind), rate_ppm, *map(int, amounts))
-    return Stored(statements, lines, booked["ROUNDING"], taxes, booked["TAX"])
+    finals = {
+        (period_id, partner_id): Outstanding(int(points), int(value_micro))
+        for period_id, partner_id, points, value_micro in await connection.execute(FINALS_SQL, parameters)
+    }
+    return Stored(statements, lines, booked["ROUNDING"], taxes, booked["TAX"], finals)
 
 
 async def partner_codes(connection: AsyncConnection) -> dict[int, str]:
@@ -121,13 +130,19 @@ def statements_of(
             codes[settled.partner_id],
             drawn.get(settled.partner_id, ()),
             shortfalls.get(settled.partner_id, Shortfall()),
+            billing.finals.get(settled.partner_id),
         )
         for settled in settle(positions, period.currency_digits, billing)
     ]
 
 
-def billings_of(stored: Stored, minimums_minor: Mapping[int, int]) -> dict[int, Billing]:
-    """What each closed period's statements took beside its rows, by what was stored; keys are period ids, ascending."""
+def billings_of(
+    stored: Stored, minimums_minor: Mapping[int, int], finals: Mapping[int, Mapping[int, Outstanding]]
+) -> dict[int, Billing]:
+    """What each closed period's statements took beside its rows, by what was stored; keys are period ids, ascending.
+
+    ``finals``: the final statements by the dates of partners and by the rows, with which those stored are compared.
+    """
     billings = {}
     left: dict[int, int] = {}
     for period_id, minimum_minor in minimums_minor.items():
@@ -137,7 +152,7 @@ def billings_of(stored: Stored, minimums_minor: Mapping[int, int]) -> dict[int, 
             if key[0] == period_id
             for kind, tax in parts.items()
         }
-        billings[period_id] = Billing(dict(left), minimum_minor, rates)
+        billings[period_id] = Billing(dict(left), minimum_minor, rates, finals[period_id])
         left |= {key[1]: one.carried_on_minor for key, one in stored.statements.items() if key[0] == period_id}
     return billings
 
@@ -167,6 +182,8 @@ def check_stored(
                 sums.append(f"{where} {'is missing' if statement is None else 'has no entries'}")
                 continue
             lines = stored.lines.get(key, {})
+            if stored.finals.get(key) != again.outstanding:
+                sums.append(f"{where}: final with {stored.finals.get(key)} instead of {again.outstanding}")
             sums += _sum_problems(where, statement, lines, again, period.currency_digits)
             sums += _tax_problems(where, stored, key, again, period.currency_digits)
             residues += _residue_problems(where, lines, stored.rounding_micro.get(key, {}), period.currency_digits)

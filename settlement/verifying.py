@@ -13,6 +13,7 @@ from domain.periods import Clock
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import decimal_from_micro
 from settlement.documents import PeriodFacts, close_digest, totals_facts
+from settlement.finals import load_finals
 from settlement.invariants import Check, Scope, check, check_ledger
 from settlement.lines import operator_totals, positions_of_movements, settle
 from settlement.payments import check_payments
@@ -58,7 +59,8 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         closed = [period for period in periods if period.state == "CLOSED"]
         scan = await scan_ledger(connection, None)
         stored = await load_stored(connection, [period.id for period in closed])
-        billings = billings_of(stored, {period.id: int(period.minimum_minor) for period in closed})
+        finals = {period.id: await load_finals(connection, programme, period.id) for period in closed}
+        billings = billings_of(stored, {period.id: int(period.minimum_minor) for period in closed}, finals)
         scope = Scope(
             None,
             tuple(period.id for period in periods),

@@ -57,6 +57,14 @@ INSERT_TAXES_SQL = text(
         AS new (partner_id, kind, rate_ppm, taxable, tax)
     """
 )
+INSERT_FINALS_SQL = text(
+    """
+    INSERT INTO final_statement (period_id, partner_id, outstanding_points, outstanding_value_micro)
+    SELECT :period_id, partner_id, points::numeric, value::numeric
+      FROM unnest(CAST(:partner_ids AS integer[]), CAST(:points AS text[]), CAST(:values AS text[]))
+        AS new (partner_id, points, value)
+    """
+)
 CLOSE_PERIOD_SQL = text(
     """
     UPDATE period
@@ -150,6 +158,16 @@ async def write_statements(connection: AsyncConnection, period_id: int, statemen
         },
     )
     await _write_taxes(connection, period_id, statements)
+    finals = [(one.settled.partner_id, one.outstanding) for one in statements if one.outstanding is not None]
+    await connection.execute(
+        INSERT_FINALS_SQL,
+        {
+            "period_id": period_id,
+            "partner_ids": [partner_id for partner_id, _ in finals],
+            "points": [str(outstanding.points) for _, outstanding in finals],
+            "values": [str(outstanding.value_micro) for _, outstanding in finals],
+        },
+    )
 
 
 async def _write_taxes(connection: AsyncConnection, period_id: int, statements: Sequence[Statement]) -> None:

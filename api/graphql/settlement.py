@@ -1,6 +1,7 @@
 """Settlement: periods, each partner's statement with its lines, and what explains them."""
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from api.graphql.refusals import Refusal, refusal_from
 from api.graphql.scalars import Points
 from api.graphql.statements import BudgetStatement, Payment, StatementLine, StatementTax, budget_statement
 from domain.errors import Refused
+from domain.values import decimal_from_micro
 from settlement import closing, reading
 from settlement.clearing import StatementState, clearing_dates, statement_state
 from settlement.invariants import Check
@@ -207,6 +209,27 @@ class SettlementStatement:
     async def deposit(self, info: Info) -> Deposit | None:
         """The deposit."""
         return await deposit_of(info.context, self.row.partner_id)
+
+    @described_field(
+        "Whether it is the last one of a partner that leaves: nothing of it is carried on, however little is due."
+        " The state FINAL is another matter: every statement reaches it."
+    )
+    def is_final(self) -> bool:
+        """Whether it is the partner's final statement."""
+        return self.row.outstanding is not None
+
+    @described_field(
+        "Of a final statement: points that the partner paid for and that members still have, available or held; they"
+        " stay usable at all others. Null on any other."
+    )
+    def outstanding_points(self) -> Points | None:
+        """What is outstanding."""
+        return None if self.row.outstanding is None else Points(self.row.outstanding.points)
+
+    @described_field("What these points are worth in the reward pool, exactly, with six decimals.")
+    def outstanding_value(self) -> Decimal | None:
+        """Their value in the pool."""
+        return None if self.row.outstanding is None else decimal_from_micro(self.row.outstanding.value_micro)
 
     @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
     def shortfall(self) -> Points:

@@ -1,0 +1,76 @@
+"""What the schema says of a partner that leaves: its state, its days, refusals by their code, its final statement."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from domain.database import Database
+from tests.api.graphql_shop import Caller, Shop, Time, open_shop
+from tests.api.test_graphql_settlement import CLOSE
+from tests.factories import COALITION_TOML, apply_toml
+
+LEAVING = COALITION_TOML.replace(
+    'name = "Harvest Market"', 'name = "Harvest Market"\nleaves_on = 2017-03-20\nrun_off_until = 2017-04-10'
+)
+PARTNER = '{ partner(code: "grocer") { state leavesOn runOffUntil } }'
+STATEMENTS = """query ($label: String!) { settlementPeriod(label: $label) { statements {
+  partner { code } isFinal outstandingPoints outstandingValue due { amount } } } }"""
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def shop(database: Database, time: Time) -> AsyncIterator[Shop]:
+    async with open_shop(database, time) as opened:
+        yield opened
+
+
+async def caller_at(shop: Shop, time: Time, month: int, day: int, partner: str | None = "grocer") -> Caller:
+    """A caller with a token of that day."""
+    time.now = datetime(2017, month, day, 12, tzinfo=UTC)
+    return await shop.caller(partner)
+
+
+async def test_a_partner_leaves_in_sight_of_everybody(shop: Shop, time: Time) -> None:
+    stays = {"state": "ACTIVE", "leavesOn": None, "runOffUntil": None}
+    assert (await (await shop.caller("fuel")).run(PARTNER))["partner"] == stays
+    await apply_toml(shop.services.database, LEAVING)
+    states: dict[Any, str] = {}
+    for month, day in ((3, 20), (3, 21), (4, 10), (4, 11)):
+        fuel = await caller_at(shop, time, month, day, "fuel")
+        found = (await fuel.run(PARTNER))["partner"]
+        assert (found["leavesOn"], found["runOffUntil"]) == ("2017-03-20", "2017-04-10")
+        states[month, day] = found["state"]
+    assert states == {(3, 20): "ACTIVE", (3, 21): "RUN_OFF", (4, 10): "RUN_OFF", (4, 11): "LEFT"}
+
+
+async def test_its_final_statement_says_what_it_leaves(shop: Shop, time: Time) -> None:
+    grocer = await shop.caller()
+    await grocer.enroll()
+    await grocer.earn("k1")
+    await apply_toml(shop.services.database, LEAVING)
+    refused = await (await caller_at(shop, time, 3, 21)).earn("k2", occurredAt="2017-03-21T12:00:00Z")
+    assert (refused["code"], refused["retryable"]) == ("PARTNER_LEFT", False)
+    operator = await caller_at(shop, time, 5, 1, partner=None)
+    for label in ("2017-01", "2017-02", "2017-03", "2017-04"):
+        await operator.run(CLOSE, {"label": label, "key": label})
+    statements = (await operator.run(STATEMENTS, {"label": "2017-04"}))["settlementPeriod"]["statements"]
+    nothing = {"isFinal": False, "outstandingPoints": None, "outstandingValue": None}
+    assert statements == [
+        {
+            "partner": {"code": "grocer"},
+            "isFinal": True,
+            "outstandingPoints": 100,
+            "outstandingValue": "1.000000",
+            "due": {"amount": "0.00"},
+        },
+        {"partner": {"code": "fuel"}, **nothing, "due": {"amount": "-30.00"}},
+        {"partner": {"code": "restaurant"}, **nothing, "due": {"amount": "-20.00"}},
+    ]
+    own = (await (await shop.caller()).run(STATEMENTS, {"label": "2017-04"}))["settlementPeriod"]["statements"]
+    assert own == statements[:1]
