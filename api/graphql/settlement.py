@@ -1,7 +1,6 @@
 """Settlement: periods, each partner's statement with its lines, and what explains them."""
 
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -23,12 +22,12 @@ from api.graphql.money import (
     money_from_micro,
     money_from_minor,
 )
+from api.graphql.outstanding import OutstandingPoints, outstanding_points
 from api.graphql.partners import Partner, known_partner
 from api.graphql.refusals import Refusal, refusal_from
 from api.graphql.scalars import Points
 from api.graphql.statements import BudgetStatement, Payment, StatementLine, StatementTax, budget_statement
 from domain.errors import Refused
-from domain.values import decimal_from_micro
 from settlement import closing, reading
 from settlement.clearing import StatementState, clearing_dates, statement_state
 from settlement.invariants import Check
@@ -218,18 +217,10 @@ class SettlementStatement:
         """Whether it is the partner's final statement."""
         return self.row.outstanding is not None
 
-    @described_field(
-        "Of a final statement: points that the partner paid for and that members still have, available or held; they"
-        " stay usable at all others. Null on any other."
-    )
-    def outstanding_points(self) -> Points | None:
+    @described_field("Of a final statement, the points that it leaves behind; null on any other.")
+    def outstanding(self) -> OutstandingPoints | None:
         """What is outstanding."""
-        return None if self.row.outstanding is None else Points(self.row.outstanding.points)
-
-    @described_field("What these points are worth in the reward pool, exactly, with six decimals.")
-    def outstanding_value(self) -> Decimal | None:
-        """Their value in the pool."""
-        return None if self.row.outstanding is None else decimal_from_micro(self.row.outstanding.value_micro)
+        return None if self.row.outstanding is None else outstanding_points(self.row.outstanding)
 
     @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
     def shortfall(self) -> Points:

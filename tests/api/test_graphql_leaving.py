@@ -16,7 +16,7 @@ LEAVING = COALITION_TOML.replace(
 )
 PARTNER = '{ partner(code: "grocer") { state leavesOn runOffUntil } }'
 STATEMENTS = """query ($label: String!) { settlementPeriod(label: $label) { statements {
-  partner { code } isFinal outstandingPoints outstandingValue due { amount } } } }"""
+  partner { code } isFinal outstanding { points value } due { amount } } } }"""
 
 
 @pytest.fixture
@@ -60,13 +60,12 @@ async def test_its_final_statement_says_what_it_leaves(shop: Shop, time: Time) -
     for label in ("2017-01", "2017-02", "2017-03", "2017-04"):
         await operator.run(CLOSE, {"label": label, "key": label})
     statements = (await operator.run(STATEMENTS, {"label": "2017-04"}))["settlementPeriod"]["statements"]
-    nothing = {"isFinal": False, "outstandingPoints": None, "outstandingValue": None}
+    nothing = {"isFinal": False, "outstanding": None}
     assert statements == [
         {
             "partner": {"code": "grocer"},
             "isFinal": True,
-            "outstandingPoints": 100,
-            "outstandingValue": "1.000000",
+            "outstanding": {"points": 100, "value": "1.000000"},
             "due": {"amount": "0.00"},
         },
         {"partner": {"code": "fuel"}, **nothing, "due": {"amount": "-30.00"}},
