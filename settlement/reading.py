@@ -406,33 +406,26 @@ async def statements_of_periods(
         }
     for period_id, draft in drafts.items():
         found[period_id] += [
-            _draft_statement(
-                period_id,
-                one,
-                shortfalls.get((period_id, one.partner_id), (0, 0)),
-                draft.finals.get(one.partner_id),
-            )
+            _draft_statement(period_id, one, draft, shortfalls.get((period_id, one.partner_id), (0, 0)))
             for one in draft.settled
         ]
     return {period_id: found[period_id] for period_id in period_ids}
 
 
-def _draft_statement(
-    period_id: int, settled: Settled, shortfall: tuple[int, int], outstanding: Outstanding | None
-) -> SettlementStatement:
+def _draft_statement(period_id: int, one: Settled, draft: _Draft, shortfall: tuple[int, int]) -> SettlementStatement:
     return SettlementStatement(
         period_id,
-        settled.partner_id,
-        settled.net_minor,
-        settled.due_minor,
+        one.partner_id,
+        one.net_minor,
+        one.due_minor,
         *shortfall,
         document=None,
         paid_minor=0,
         written_off_minor=0,
-        carried_in_minor=settled.carried_in_minor,
-        carried_on_minor=settled.carried_on_minor,
+        carried_in_minor=one.carried_in_minor,
+        carried_on_minor=one.carried_on_minor,
         withheld_minor=0,
-        outstanding=outstanding,
+        outstanding=draft.finals.get(one.partner_id),
     )
 
 
