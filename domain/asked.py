@@ -224,9 +224,7 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     return [
         account
         for account in batch.accounts.values()
-        if account.id in wanted
-        or account.owed
-        or (account.next_expires_at is not None and account.next_expires_at <= horizon)
+        if account.id in wanted or (account.next_expires_at is not None and account.next_expires_at <= horizon)
     ]
 
 

@@ -13,7 +13,6 @@ from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.limits import check_burn_limit, note_burn
 from domain.lots import Account, Lot, allocate, burn_order
-from domain.owing import pay_back
 from domain.receipts import balance_view, replayed
 from domain.rows import command_row, movement_row
 from domain.standing import print_member_id
@@ -126,7 +125,6 @@ def begin_burn(batch: Batch, command: Burn | Authorize, kind: CommandKind, membe
     # A job that is late takes nothing from the member: what is due becomes usable here.
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
-    pay_back(batch, account, command.occurred_at)
     stored = CommandInput(print_, reference_unique=batch.partner(command.partner_id).reference_unique)
     batch.new_commands.append((row, stored))
     note_burn(batch, member, command.points)

@@ -36,7 +36,7 @@ from domain.enrolling import decide_enroll, key_conflict
 from domain.errors import Refused
 from domain.holding import decide_authorize, decide_capture, decide_void, time_out_due
 from domain.merging import decide_merge, decide_unmerge
-from domain.owing import pay_back_all
+from domain.owing import pay_back
 from domain.parking import decide_reversal, under_key, with_what_waited
 from domain.paying import decide_payment
 from domain.pooling import decide_create_pool, decide_join_pool, decide_leave_pool
@@ -106,7 +106,7 @@ def decide(batch: Batch, command: Command) -> Outcome:
         outcome = Refusal(refused.code, refused.message, refused.field, command.key)
     if batch.owing:
         # Also after a refusal: a hold that it found past its time has set points free.
-        pay_back_all(batch, command.occurred_at)
+        pay_back(batch, command.occurred_at)
     return outcome
 
 

@@ -127,25 +127,20 @@ def owe(batch: Batch, account: Account, member_id: int, overdrawn: TransactionRo
 # ---------------------------------------------------------------- paid back
 
 
-def pay_back_all(batch: Batch, occurred_at: datetime | None) -> None:
-    """Pays back what can be paid of every account that owes; ``occurred_at``: that of the command just decided."""
-    for account_id in sorted(batch.owing):
-        pay_back(batch, batch.accounts[account_id], occurred_at or batch.clock.recorded_at)
+def pay_back(batch: Batch, occurred_at: datetime | None) -> None:
+    """Takes what is usable of every account that owes for its debts, the oldest first, out of lots in burn order.
 
-
-def pay_back(batch: Batch, account: Account, occurred_at: datetime) -> None:
-    """Takes what is usable of the account for its debts, the oldest first, out of lots in burn order.
-
-    A command of the operator's own for each debt: to whom a member owes points is no business of the partner whose
-    command brought the points that pay them.
+    ``occurred_at`` is that of the command that was just decided. Each debt is paid by a command of the operator's own:
+    to whom a member owes points is no business of the partner whose command brought the points that pay them.
     """
-    if not account.owed:
-        return
-    usable = burn_order(account.lots, batch.clock.expiry_instant(occurred_at))
-    for debt in account.debts:
-        parts = allocate(usable, debt.open_points)
-        if parts:
-            _repay(batch, account, debt, parts, occurred_at)
+    moment = occurred_at or batch.clock.recorded_at
+    for account in [batch.accounts[account_id] for account_id in sorted(batch.owing)]:
+        # Whatever was usable before was taken when the account began to owe: these are all among the loaded lots.
+        usable = burn_order(account.lots, batch.clock.expiry_instant(moment)) if account.owed else []
+        for debt in account.debts:
+            parts = allocate(usable, debt.open_points)
+            if parts:
+                _repay(batch, account, debt, parts, moment)
 
 
 def _repay(batch: Batch, account: Account, debt: Debt, parts: Sequence[tuple[Lot, int]], occurred_at: datetime) -> None:

@@ -32,7 +32,6 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
 from domain.members import input_digest
-from domain.owing import pay_back
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
 from domain.rows import command_row, movement_row
@@ -103,7 +102,6 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
     row = transfer_row(batch, command, CommandKind.TRANSFER, source, command.points, command.occurred_at)
     confirm_due(batch, account, row.period_id, instant)
     expire_past_lots(batch, account, row, instant)
-    pay_back(batch, account, command.occurred_at)
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False, input_digest=digest)))
     move(batch, row, allocate(burn_order(account.lots, instant), command.points), batch.accounts[target.account_id])
     batch.remember(Original(row, print_, None))

@@ -157,9 +157,12 @@ async def test_pending_points_pay_back_once_they_are_usable(open_till: OpenTill)
     earned = await till.accept(till.purchase("k2", "100.00", partner="fuel"))
     assert (earned.balance.available, earned.balance.pending) == (-80, 100)
     till.clock.forward(days=5)
-    # 20 of them are left to burn: a burn confirms what is due, and the debt comes before it.
+    # Of those that are due 20 are left to spend: the debt has a claim on the others.
     await till.refuse(till.burn("b2", 21), RefusalCode.INSUFFICIENT_POINTS, "points")
-    burned = await till.accept(till.burn("b3", 20))
+    await till.refuse(till.transfer("t2", 21), RefusalCode.INSUFFICIENT_POINTS, "points")
+    given = await till.accept(till.transfer("t3", 5))
+    assert (given.balance.available, given.balance.pending) == (15, 0)
+    burned = await till.accept(till.burn("b3", 15))
     assert (burned.balance.available, burned.balance.pending) == (0, 0)
     assert await till.rows(REPAID) == [(-80, 800_000, -840_000, True, OPERATOR_ID, 80)]
 
