@@ -13,6 +13,7 @@ import typer.completion
 from rich.console import Console
 from typer._completion_classes import completion_init
 
+from api.cli_accounts import merge, pool_app, transfer, unmerge
 from api.cli_budgets import budgets, top_up
 from api.cli_deposits import deposit, deposits
 from api.cli_four_eyes import disputes, proposals, propose_app
@@ -40,6 +41,7 @@ app.add_typer(client_app, name="client")
 app.add_typer(export_app, name="export")
 app.add_typer(schema_app, name="schema")
 app.add_typer(propose_app, name="propose")
+app.add_typer(pool_app, name="pool")
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 
@@ -304,6 +306,9 @@ app.command()(deposit)
 app.command()(deposits)
 app.command()(proposals)
 app.command()(disputes)
+app.command()(transfer)
+app.command()(merge)
+app.command()(unmerge)
 
 
 @app.command()

@@ -4,18 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 import typer
-from graphql import graphql
 from rich.console import Console
 from rich.table import Table
 
-from api.graphql.context import Context, Services
-from api.graphql.ids import IdCodec, load_installation_secret
-from api.graphql.schema import schema
+from api.operating import operate
 from api.runtime import Runtime
-from api.security import OPERATOR_SCOPES, READ_SCOPES, Authenticator, Principal
-from domain.errors import LedgerFault, RefusalCode, Refused
-from domain.queue import PostingQueue
-from domain.values import OPERATOR_ID
 from settlement.verifying import verify
 
 CLOSE_KEY_PREFIX = "command-line:close:"
@@ -55,29 +48,9 @@ async def close_and_describe(runtime: Runtime, label: str) -> dict[str, Any]:
 
     Raises Refused.
     """
-    await runtime.programme_configuration()
-    services = Services(
-        runtime.database,
-        PostingQueue(runtime.database, runtime.configuration, runtime.clock),
-        runtime.configuration,
-        Authenticator(runtime.database, runtime.clock),
-        runtime.clock,
-        IdCodec(await load_installation_secret(runtime.database)),
-    )
-    scopes = frozenset(OPERATOR_SCOPES) | READ_SCOPES
-    operator = Principal("command-line", OPERATOR_ID, scopes, runtime.clock())
-    result = await graphql(
-        schema._schema,  # noqa: SLF001 (strawberry has no public name for it)
-        CLOSE_DOCUMENT,
-        context_value=Context(services, operator, scopes, "command-line"),
-        variable_values={"input": {"idempotencyKey": f"{CLOSE_KEY_PREFIX}{label}", "label": label}},
-    )
-    if result.errors or result.data is None:
-        raise LedgerFault(f"the close failed: {result.errors}")
-    answer: dict[str, Any] = result.data["closePeriod"]
-    if answer.pop("__typename") == "Refusal":
-        raise Refused(RefusalCode(answer["code"]), answer["message"], answer["field"])
-    return answer
+    variables = {"input": {"idempotencyKey": f"{CLOSE_KEY_PREFIX}{label}", "label": label}}
+    closed: dict[str, Any] = await operate(runtime, CLOSE_DOCUMENT, variables)
+    return closed
 
 
 def print_closed(closed: dict[str, Any]) -> None:
@@ -92,7 +65,7 @@ def print_closed(closed: dict[str, Any]) -> None:
     for name, key in figures.items():
         typer.echo(f"{name}: {period[key]['amount']} {period[key]['currency']}")
     if Decimal(period["memberReceivableChange"]["amount"]):
-        typer.echo("members owe more by: {amount} {currency}".format(**period["memberReceivableChange"]))
+        typer.echo("member receivable change: {amount} {currency}".format(**period["memberReceivableChange"]))
     checks = period["certificate"]["checks"]
     held = sum(check["holds"] for check in checks)
     typer.echo(f"certificate {period['certificate']['sha256']}: {held} of {len(checks)} invariants hold")

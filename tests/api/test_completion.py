@@ -26,7 +26,13 @@ def test_another_shell_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("coalition ver", {"verify"}), ("coalition client ", {"create", "list", "revoke"})]
+    ("typed", "offered"),
+    [
+        ("coalition ver", {"verify"}),
+        ("coalition client ", {"create", "list", "revoke"}),
+        ("coalition pool ", {"create", "join", "leave", "show"}),
+        ("coalition unm", {"unmerge"}),
+    ],
 )
 def test_what_was_typed_is_completed_without_the_heavy_parts(typed: str, offered: set[str]) -> None:
     asked = "import sys; sys.argv[0] = 'coalition'; from api.cli import main\ntry: main()\nfinally: print(*sys.modules)"
