@@ -1,16 +1,19 @@
 """Balances below zero in the month end: what members owe is neither pool nor margin, and a broken debt is found."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from domain.database import Database
 from domain.errors import RefusalCode, Refused
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
+from domain.positions import LineKind
 from domain.values import OPERATOR_ID
 from settlement.closing import close_period
-from settlement.reading import PeriodFigures, period_by_label, period_figures
+from settlement.performance_reading import performance_report
+from settlement.prior_periods import PriorPart, prior_periods_of_statements
+from settlement.reading import PeriodFigures, budgets_of_statements, period_by_label, period_figures
 from settlement.verifying import verify
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner
@@ -101,6 +104,23 @@ async def test_what_members_owe_is_told_apart_from_pool_and_margin(till: Till) -
     ]
     assert await failing(till) == {}
     await check_books(till.database)
+
+
+async def test_reports_and_statements_count_what_is_owed_as_returned(till: Till) -> None:
+    await april(till)
+    budgets = await budgets_of_statements(till.database, OPERATOR_ID, [(MARCH, 1), (APRIL, 1)])
+    assert [[use.drawn_micro for use in budgets[(period_id, 1)]] for period_id in (MARCH, APRIL)] == [
+        [10 * 11_000],
+        [-10 * 11_000],
+    ]
+    parts = await prior_periods_of_statements(till.database, OPERATOR_ID, [(APRIL, 1)])
+    assert parts[(APRIL, 1)] == [
+        PriorPart(LineKind.EARN_REVERSAL, MARCH, 100_000),
+        PriorPart(LineKind.SERVICE_FEE_REFUND, MARCH, 10_000),
+    ]
+    programme, days = till.configuration.programme, (date(2017, 3, 1), date(2017, 4, 30))
+    report = await performance_report(till.database, programme, OPERATOR_ID, None, *days)
+    assert (report.totals.issued, report.totals.reversed, report.totals.burned) == (160, 100, 100)
 
 
 async def test_a_close_finds_a_debt_that_somebody_changed(till: Till, tamper: Tamper) -> None:
