@@ -206,7 +206,7 @@ def import_file(
     rejects: Annotated[Path | None, typer.Option(help="Where rejected rows go; default FILE.rejects.csv.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Post enrolments, purchases, burns and returns from a bulk file."""
+    """Post enrolments, purchases, payments, burns and returns from a bulk file."""
     from api.importing import import_bulk_file
 
     if booking not in {"now", "occurred"}:

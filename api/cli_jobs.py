@@ -18,7 +18,7 @@ def worker() -> None:
 
 
 def sweep(as_json: JsonFlag = False) -> None:
-    """Book once what is due by itself, as the worker does each minute: pending points confirmed, others expired."""
+    """Book once what is due by itself, as the worker does each minute: confirm points, time out holds, expire lots."""
     from api.sweeping import sweep_once
 
     summary = run(lambda runtime: sweep_once(runtime, screen))

@@ -23,7 +23,7 @@ def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
     batch.check_key(command.key)
     earlier = batch.by_key.get((command.partner_id, command.key))
     ref = command.original._replace(kind=CommandKind.EARN)
-    purchase = original_of(batch, command.partner_id, ref, earlier)
+    purchase = original_of(batch, command.partner_id, ref, earlier, is_paid=True)
     bought = purchase.command
     print_ = fingerprint(
         kind=CommandKind.CONFIRMATION,

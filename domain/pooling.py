@@ -131,17 +131,18 @@ def decide_join_pool(batch: Batch, command: JoinPool, member: Member | None) -> 
 
 
 def _joining(batch: Batch, command: CreatePool | JoinPool, member: Member | None) -> Member:
-    member = batch.active_member(member)
+    named = "head" if isinstance(command, CreatePool) else "member"
+    member = batch.active_member(member, named)
     _check_caller(batch, command)
     if pool_of(batch, member) is not None:
         message = "the member is in a pool: let it leave that one first"
-        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
+        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, named)
     if batch.accounts[member.account_id].held:
         message = "points of the member are held by an authorization: capture or void it first"
-        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
+        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, named)
     if owed := batch.accounts[member.account_id].owed:
         message = f"the member owes {owed} points: they are to be earned back first"
-        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, "member")
+        raise Refused(RefusalCode.POOL_NOT_POSSIBLE, message, named)
     return member
 
 

@@ -7,7 +7,7 @@ import strawberry
 
 from api.graphql.context import Context, Info
 from api.graphql.fields import described_field, guarded_field
-from api.graphql.inputs import KEY, OCCURRED_AT
+from api.graphql.inputs import KEY, OCCURRED_LATER_AT
 from api.graphql.members import Balance, Member, MemberRef
 from api.graphql.refusals import Refusal, refusal_of
 from api.graphql.scalars import Points
@@ -27,7 +27,7 @@ class TransferPointsInput:
     from_: MemberRef = strawberry.field(name="from", description="Who gives.")
     to: MemberRef = strawberry.field(description="Who receives; points keep their issuer, price and expiry.")
     points: Points = strawberry.field(description="How many points, 1 to 1,000,000,000; first to expire, first to go.")
-    occurred_at: datetime = strawberry.field(description=OCCURRED_AT)
+    occurred_at: datetime = strawberry.field(description=OCCURRED_LATER_AT)
     reason: str | None = strawberry.field(description="Why, for your own records.")
 
     def as_command(self, context: Context) -> commands.Transfer:

@@ -17,10 +17,9 @@ KEY = (
     "Your key for this command, unique among all of yours: 1 to 200 printable characters. The same key with the same"
     " input finds the first posting again; with other input it is refused (IDEMPOTENCY_CONFLICT)."
 )
-OCCURRED_AT = (
-    "When it happened at the till; decides terms and rules. At most five minutes ahead, and no further back than the"
-    " programme allows."
-)
+_ACCEPTABLE = "At most five minutes ahead, and no further back than the programme allows."
+OCCURRED_AT = f"When it happened at the till; decides terms and rules. {_ACCEPTABLE}"
+OCCURRED_LATER_AT = f"When it happened; terms and prices are those of what it is about. {_ACCEPTABLE}"
 STORE_ID = "The store, by id; leave both storeId and storeCode out for none."
 STORE_CODE = "The store, by its code within your partner."
 
@@ -127,7 +126,7 @@ class ReverseInput:
     amount: MoneyInput | None = strawberry.field(description="Of a purchase: how much money is returned.")
     lines: list[BasketLineInput] | None = strawberry.field(description="Of a purchase: the lines that come back.")
     points: Points | None = strawberry.field(description="Of a burn: how many points are given back.")
-    occurred_at: datetime = strawberry.field(description=OCCURRED_AT)
+    occurred_at: datetime = strawberry.field(description=OCCURRED_LATER_AT)
     reason: str | None = strawberry.field(description="Why, for your own records.")
     await_original: bool = strawberry.field(
         default=False,

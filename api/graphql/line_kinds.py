@@ -25,8 +25,8 @@ described_enum(
     StatementLineKind,
     "What a statement line is for.",
     {
-        "ISSUE": "Points that you awarded, at the issue price: a charge.",
-        "SERVICE_FEE": "The operator's fee for them: a charge.",
+        "ISSUE": "Points that you awarded, or paid for in a campaign, at the issue price: a charge.",
+        "SERVICE_FEE": "The operator's fee for the points of ISSUE: a charge.",
         "REIMBURSEMENT": "Points that members burned with you: a credit.",
         "EARN_REVERSAL": "Points taken back for returned goods, at the award's issue price: a credit.",
         "SERVICE_FEE_REFUND": "The service fee of points taken back: a credit.",

@@ -137,6 +137,9 @@ async def test_a_payment_names_a_purchase_of_the_caller(open_till: OpenTill) -> 
     await till.refuse(paid(till, "p", "nothing"), RefusalCode.TRANSACTION_NOT_FOUND)
     await till.refuse(paid(till, "p", OriginalRef(given=0)), RefusalCode.INPUT_INVALID, "transactionId")
     await till.refuse(paid(till, "p", "b", partner="fuel"), RefusalCode.TRANSACTION_NOT_FOUND)
+    await till.accept(till.authorization("hold", 10, partner="fuel"))
+    refused = await till.refuse(paid(till, "p", "hold", partner="fuel"), RefusalCode.TRANSACTION_NOT_FOUND)
+    assert refused.message == "this partner has no purchase with that id, key or reference"
     await till.refuse(paid(till, "system:p", "k"), RefusalCode.INPUT_INVALID, "idempotencyKey")
     late = paid(till, "p", "k")._replace(occurred_at=datetime(2017, 1, 1, tzinfo=UTC))
     await till.refuse(late, RefusalCode.OCCURRED_TOO_LONG_AGO, "occurredAt")

@@ -70,8 +70,8 @@ async def test_roles_change_and_a_pool_always_has_a_head(till: Till) -> None:
     await till.refuse(till.joining("x", pool_id, role=head, burn_limit=5), RefusalCode.INPUT_INVALID, "burnLimit")
     await till.refuse(till.joining("x", pool_id, burn_limit=0), RefusalCode.AMOUNT_INVALID, "burnLimit")
     await till.refuse(till.joining("x", 4_711), RefusalCode.POOL_NOT_FOUND, "poolId")
-    await till.refuse(till.founding("x"), RefusalCode.POOL_NOT_POSSIBLE, "member")
-    await till.refuse(till.founding("x", "nobody"), RefusalCode.MEMBER_NOT_FOUND, "member")
+    await till.refuse(till.founding("x"), RefusalCode.POOL_NOT_POSSIBLE, "head")
+    await till.refuse(till.founding("x", "nobody"), RefusalCode.MEMBER_NOT_FOUND, "head")
     await till.accept(till.joining("head", pool_id, role=head))
     await till.accept(till.joining("limit", pool_id, "card-1", burn_limit=50))
     assert await till.rows(PLACES) == [
