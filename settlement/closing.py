@@ -45,6 +45,7 @@ from settlement.payments import check_payments
 from settlement.reading import SettlementPeriod, period_by_id
 from settlement.scan import LedgerScan, scan_ledger
 from settlement.stored import check_stored, load_stored, partner_codes, statements_of
+from settlement.tenancy import AT_A_CLOSE, check_tenancy
 from settlement.writing import PartnerEntry, close_row, write_entries, write_statements
 
 _log = logging.getLogger(__name__)
@@ -261,6 +262,7 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
         billing = await load_billing(connection, programme, period.id)
         scope = Scope(period.id, (period.id,), period.currency_digits, left, {period.id: billing})
         checks = await check_ledger(connection, scan, scope)
+        checks.append(await check_tenancy(database, connection, period.id, AT_A_CLOSE))
         codes = await partner_codes(connection)
     _require(period, checks)
     statements = statements_of(period, scan.positions.get(period.id, {}), scan, codes, billing)

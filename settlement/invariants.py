@@ -1,8 +1,9 @@
 """The invariants of SETTLEMENT.md c.7 over one snapshot of the ledger.
 
 ``check_ledger`` covers what movements, lots, accounts, budgets and commands must agree on (1 to 7, 9 to 13, 17 and 18),
-``settlement.stored`` what closed statements must still say (8, 14, 15, and the hash chain of 9), and
-``settlement.payments`` what is paid on them (16). A close runs all before it commits, ``verify`` all over everything.
+``settlement.stored`` what closed statements must still say (8, 14, 15, and the hash chain of 9),
+``settlement.payments`` what is paid on them (16), ``settlement.tenancy`` what a partner reads (19). A close runs all
+before it commits, ``verify`` all over everything.
 """
 
 from collections import defaultdict
@@ -49,6 +50,7 @@ NAMES = {
     16: "Payments instructed = nets due; every payment points to one statement",
     17: "A hold resolves once: captured + released = held",
     18: "No pending award is in a statement; every usable lot is",
+    19: "A partner reads no entry, lot or statement of another",
 }
 
 

@@ -19,6 +19,7 @@ from settlement.lines import operator_totals, positions_of_movements, settle
 from settlement.payments import check_payments
 from settlement.scan import LedgerScan, scan_ledger
 from settlement.stored import Stored, billings_of, check_stored, load_stored, partner_codes
+from settlement.tenancy import WHEN_VERIFYING, check_tenancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         checks = await check_ledger(connection, scan, scope)
         codes = await partner_codes(connection)
         checks.append(await check_payments(connection, programme.currency_digits))
+        checks.append(await check_tenancy(database, connection, len(periods), WHEN_VERIFYING))
     facts = [
         PeriodFacts(p.id, p.label, p.opens_at, p.closes_at, programme.currency, programme.currency_digits)
         for p in closed

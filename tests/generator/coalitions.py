@@ -175,7 +175,7 @@ def _taxes(random: Random, begins: date) -> list[dict[str, Any]]:
     taxes = []
     for kind in random.sample(TAXED, random.choice((0, 0, 2, 4))):
         changes = date(2017, random.randint(2, 4), random.randint(1, 28))
-        first = {"kind": kind, "from": begins, "rate": random.choice(("0", "0.19", "0.077", "0.333333"))}
+        first = {"kind": kind, "from": begins, "rate": random.choice(("0", "0.19", "0.125", "0.333333"))}
         taxes += random.choice(
             ([first], [first | {"to": changes}], [first, {"kind": kind, "from": changes, "rate": "0.21"}])
         )

@@ -67,7 +67,7 @@ class Desk:
             (1, self.overdraw),
             (2, self.give_points),
             (2, self.adjust),
-            (4, self.dispute),
+            (6, self.dispute),
             (3, self.end_dispute),
             (3, self.pay),
             (1, self.write_off),
@@ -142,7 +142,8 @@ class Desk:
             given = {"label": label, "partner": code, "kinds": list(KINDS_OF_LINES[kind])}
             found = [command_id for (command_id,) in await self.world.till.rows(COMMANDS, **given)]
             commands = tuple(self.random.sample(found, min(len(found), self.random.randint(1, 3))))
-        minor = self.random.choice((None, self.random.randint(1, max(1, billed))))
+        is_all = self.random.random() < (0.5 if commands is None else 0.8)
+        minor = None if is_all else self.random.randint(1, max(1, billed))
         ask = DisputeAsk(
             self.id_of(code),
             is_operator=self.random.random() < 0.5,
@@ -153,7 +154,8 @@ class Desk:
             reason=DisputeReason.OTHER,
             note="we did not",
         )
-        opened = await self.done("Dispute", open_dispute(self.database, self.clock, "till-1", self.key(), ask))
+        what = "Dispute" if commands is None else "DisputeOfTransactions"
+        opened = await self.done(what, open_dispute(self.database, self.clock, "till-1", self.key(), ask))
         if opened:
             asked = None if minor is None else self.fraction(minor)
             named = None if commands is None else tuple(str(command_id) for command_id in commands)
