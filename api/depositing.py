@@ -10,7 +10,8 @@ from domain.commands import Amount
 from domain.errors import ConfigurationError
 from domain.proposals import ProposalReason
 from domain.terms import Configuration, Partner
-from domain.values import OPERATOR_ID, decimal_from_micro
+from domain.values import OPERATOR_ID
+from partners.toml_section import plain
 from settlement.defaults import DefaultAsk, propose_default
 from settlement.deposit_reading import DepositAccount, deposits_page
 from settlement.deposits import NewDeposit, PayoutAsk, propose_payout, record_deposit
@@ -38,7 +39,7 @@ async def record_and_describe(
         ),
     )
     return {
-        "amount": str(decimal_from_micro(recorded.payment.amount_micro)),
+        "amount": plain(recorded.payment.amount_micro, configuration.programme.currency_digits),
         **_described(configuration, recorded.account),
         "replayed": recorded.replayed,
     }
@@ -68,7 +69,7 @@ def _described(configuration: Configuration, one: DepositAccount) -> dict[str, A
         "partner": configuration.partners[one.partner_id].code,
         "state": configuration.partners[one.partner_id].state,
         "defaultedAt": None if one.defaulted_at is None else one.defaulted_at.isoformat(),
-        **{name: str(decimal_from_micro(micro)) for name, micro in amounts.items()},
+        **{name: plain(micro, configuration.programme.currency_digits) for name, micro in amounts.items()},
         "currency": configuration.programme.currency,
     }
 

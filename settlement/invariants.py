@@ -47,7 +47,7 @@ NAMES = {
     13: "Awards and lot uses sum to their command",
     14: "Residue per line at most half a minor unit; ROUNDING = sum of residues",
     15: "Statements made again from the rows are byte-identical",
-    16: "Payments instructed = nets due; every payment points to one statement",
+    16: "Payments instructed = nets due; every payment points to one statement; deposits and bad debts as approved",
     17: "A hold resolves once: captured + released = held",
     18: "No pending award is in a statement; every usable lot is",
     19: "A partner reads no entry, lot or statement of another",

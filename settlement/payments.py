@@ -251,7 +251,10 @@ INSTRUCTED_SQL = text(
     SELECT count(*) FILTER (WHERE due_minor <> 0) AS statements, coalesce(sum(due_minor), 0) AS due_minor,
            coalesce(sum(net_minor), 0) AS net_minor,
            coalesce(sum(carried_on_minor - carried_in_minor), 0) AS left_minor,
-           (SELECT count(*) FROM payment) AS payments
+           (SELECT count(*) FROM payment) AS payments,
+           (SELECT coalesce(sum(amount_micro), 0) FROM deposit_payment)
+               - (SELECT coalesce(sum(deposit_micro), 0) FROM partner_default) AS deposits_micro,
+           (SELECT coalesce(sum(amount_micro), 0) FROM partner_entry WHERE kind = 'BAD_DEBT') AS bad_debt_micro
       FROM statement
     """
 )
@@ -259,7 +262,8 @@ INSTRUCTED_SQL = text(
 
 async def check_payments(connection: AsyncConnection, currency_digits: int) -> Check:
     """Invariant 16 over every statement and payment there is."""
-    parameters = {"per_minor": micro_per_minor(currency_digits)}
+    per_minor = micro_per_minor(currency_digits)
+    parameters = {"per_minor": per_minor}
     problems = [row.place for row in await connection.execute(PAYMENT_PLACES_SQL, parameters)]
     problems += [row.place for row in await connection.execute(DUE_PLACES_SQL)]
     problems += await deposit_problems(connection)
@@ -271,4 +275,6 @@ async def check_payments(connection: AsyncConnection, currency_digits: int) -> C
     if row.due_minor + row.left_minor != row.net_minor:
         problems.append(f"instructed {due}, nets {net}, carried on {left}")
     fact = f"{row.statements} statements instruct {due} = nets {net} - {left} carried on; {row.payments} payments"
+    for what, micro in (("deposits of", row.deposits_micro), ("bad debt of", row.bad_debt_micro)):
+        fact += f", {what} {decimal_from_minor(int(micro) // per_minor, currency_digits)}" if micro else ""
     return check(16, problems, fact)

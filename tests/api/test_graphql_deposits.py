@@ -212,19 +212,17 @@ def test_deposits_on_the_command_line() -> None:
         paid = ("deposit", "fuel", "--amount", "250.00", "--value-date", first_day, "--reference", "E2E 9")
         recorded = json.loads(coalition.run(*paid, "--json"))
         assert recorded == {
-            "amount": "250.000000", "partner": "fuel", "state": "ACTIVE", "defaultedAt": None, "required": "300.000000",
-            "balance": "250.000000", "shortfall": "50.000000", "owes": "0.000000", "free": "0.000000",
+            "amount": "250.00", "partner": "fuel", "state": "ACTIVE", "defaultedAt": None, "required": "300.00",
+            "balance": "250.00", "shortfall": "50.00", "owes": "0.00", "free": "0.00",
             "currency": "EUR", "replayed": False,
         }  # fmt: skip
-        assert "250.000000 held of 300.000000 required (was recorded before)" in coalition.run(*paid)
+        assert "250.00 held of 300.00 required (was recorded before)" in coalition.run(*paid)
         coalition.run(*paid[:3], "much", *paid[4:], status=1)
         assert "must be a number" in coalition.last_error
         coalition.run("deposit", "nobody", *paid[2:], status=1)
         assert 'no partner has the code "nobody"' in coalition.last_error
         listed = json.loads(coalition.run("deposits", "--json"))
-        assert [(one["partner"], one["balance"], one["shortfall"]) for one in listed] == [
-            ("fuel", "250.000000", "50.000000")
-        ]
+        assert [(one["partner"], one["balance"], one["shortfall"]) for one in listed] == [("fuel", "250.00", "50.00")]
         assert "fuel" in coalition.run("deposits")
         out = ("propose", "payout", "fuel", "--note", "sent back by the bank", "--key", "o-1", "--amount")
         coalition.run(*out, "10.00", status=1)

@@ -1,6 +1,6 @@
-"""Another process of the operator: approves payouts of a deposit while the test does, and tells how each went.
+"""Another process of the operator: approves a payout of a deposit while the test approves another, and says how.
 
-Run as ``python -m tests.settlement.paying_out URL IDS``; it waits for a line before it begins and answers with one.
+Run as ``python -m tests.settlement.paying_out URL PROPOSAL``; it answers with a line.
 """
 
 import asyncio
@@ -17,23 +17,18 @@ from tests.settlement.four_eyes import THIRD, standing
 from tests.settlement.rows import noon
 
 
-async def _approve(url: str, ids: list[int]) -> None:
+async def _approve(url: str, proposal_id: int) -> None:
     parsed = make_url(url)
     database = Database(DatabaseUrls(parsed, parsed, parsed))
-    async with database.posting():
-        print("ready", flush=True)  # noqa: T201 (how the processes talk)
-        sys.stdin.readline()
-    answers = []
-    for proposal_id in ids:
-        decision = Decision(ProposalState.APPROVED, THIRD, f"there-{proposal_id}", None)
-        try:
-            await approve_payout(database, standing(noon(2017, 3, 28)), proposal_id, decision)
-            answers.append("paid")
-        except Refused as refused:
-            answers.append(refused.code)
+    decision = Decision(ProposalState.APPROVED, THIRD, f"there-{proposal_id}", None)
+    try:
+        step = await approve_payout(database, standing(noon(2017, 3, 28)), proposal_id, decision)
+        answer = str(step.proposal.state)
+    except Refused as refused:
+        answer = refused.code
     await database.dispose()
-    print(json.dumps(answers), flush=True)  # noqa: T201 (how the processes talk)
+    print(json.dumps(answer), flush=True)  # noqa: T201 (how the processes talk)
 
 
 if __name__ == "__main__":
-    asyncio.run(_approve(sys.argv[1], json.loads(sys.argv[2])))
+    asyncio.run(_approve(sys.argv[1], int(sys.argv[2])))

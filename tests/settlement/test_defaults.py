@@ -30,6 +30,7 @@ from tests.settlement.secured import (
     MAY,
     MILLION,
     account,
+    check_16,
     covered,
     declare,
     default,
@@ -104,6 +105,9 @@ async def test_a_default_is_covered_by_credits_then_the_deposit_and_the_rest_is_
     assert (await statement(database, period_id=MAY)).due_minor == -3_000
     report = await verify(database, at(IN_JUNE))
     assert report.holds, [one for one in report.checks if not one.holds]
+    assert await check_16(database) == (
+        True, "9 statements instruct -1632.50 = nets -1632.50 - 0.00 carried on; 1 payments, bad debt of 100.00",
+    )  # fmt: skip
 
 
 async def test_the_operators_cash_is_its_books(database: Database, at: At, two_months: Example) -> None:
@@ -257,6 +261,10 @@ async def test_what_was_paid_meanwhile_is_not_declared(database: Database, two_m
     await pays(database, IN_MAY, "-452.00", key="all")
     before = await contents(database)
     assert (await refused(declare(database, IN_MAY, proposal))).code == RefusalCode.STATEMENT_NOT_DUE
+    owed_to_it = await refused(default(database, IN_MAY, label="2017-04", key="x-2"))
+    assert (owed_to_it.code, owed_to_it.message) == (
+        RefusalCode.STATEMENT_NOT_DUE, "the partner owes nothing of that statement",
+    )  # fmt: skip
     assert await contents(database) == before
 
 

@@ -284,40 +284,46 @@ async def test_the_database_pays_nothing_out_that_is_not_there(database: Databas
 async def test_two_processes_pay_the_last_of_a_deposit_out_once(
     database: Database, booked_march: Example, database_url: URL
 ) -> None:
-    """Twenty proposals of 10.00, of which ten fit; two processes approve all of them, each its half first."""
-    await pay_in(database, 3, "131.25")  # 31.25 is owed less what it is owed: 100.00 and a bit is free
-    free = (await account(database, 3)).free_micro
-    proposals = [await payout(database, 3, "10.00", key=f"o-{number}") for number in range(20)]
+    """Each is about to pay all of it out when the other one is, too: both wait for the partner's row."""
+    await pay_in(database, 2, "500.00")
+    mine, theirs = [await payout(database, 2, "78.00", key=key) for key in ("o-1", "o-2")]
     other = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.settlement.paying_out",
         database_url.render_as_string(hide_password=False),
-        json.dumps([proposal.id for proposal in reversed(proposals)]),
+        str(theirs.id),
         cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert other.stdin is not None
     assert other.stdout is not None
-    assert await other.stdout.readline() == b"ready\n"
-    other.stdin.write(b"go\n")
-    await other.stdin.drain()
-    here: list[str] = []
-    for proposal in proposals:
-        try:
-            await pay_out(database, proposal, key=f"here-{proposal.id}")
-            here.append("paid")
-        except Refused as found:
-            here.append(found.code)
-    there = json.loads(await other.stdout.readline())
+    async with database.posting() as gate:
+        await gate.execute(text("SELECT FROM partner WHERE id = 2 FOR NO KEY UPDATE"))
+        here = asyncio.create_task(pay_out(database, mine))
+        await until_two_wait(database)
+    answers: list[str] = [json.loads(await other.stdout.readline())]
     assert await other.wait() == 0
-    fits = free // (10 * MILLION)
-    answers = [*here, *there]
-    assert answers.count("paid") == fits
-    assert set(answers) == {"paid", "LIMIT_EXCEEDED", "PROPOSAL_DECIDED"}
-    assert (await account(database, 3)).free_micro == free - fits * 10 * MILLION
+    try:
+        answers.append((await here).proposal.state)
+    except Refused as found:
+        answers.append(found.code)
+    assert sorted(answers) == ["APPROVED", "LIMIT_EXCEEDED"]
+    held = await account(database, 2)
+    assert (held.held_micro, held.free_micro) == (422 * MILLION, 0)
     assert (await verify(database, standing(IN_MAY))).holds
+
+
+async def until_two_wait(database: Database) -> None:
+    """Returns when two sessions of this database wait for a lock."""
+    waiting = """
+        SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity AS a USING (pid)
+         WHERE NOT granted AND a.datname = current_database()
+    """
+    for _ in range(6_000):
+        if (await rows(database, waiting))[0][0] == 2:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 # ---------------------------------------------------------------- behind the application's back
