@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from domain.database import Database
@@ -10,6 +11,7 @@ from domain.errors import RefusalCode
 from settlement.closing import close_period
 from settlement.verifying import verify
 from settlement.writing import write_entry
+from tests.conftest import run_as_superuser
 from tests.settlement.four_eyes import approve, rows, write_off
 from tests.settlement.secured import MAY, MILLION, check_16, declare, default, pays, refused
 from tests.settlement.test_defaults import IN_JUNE, IN_MAY, At
@@ -86,7 +88,7 @@ async def test_a_default_changed_behind_the_application_is_named(
     assert says in detail, detail
 
 
-async def test_the_database_keeps_defaults_whole(database: Database, two_months: Example) -> None:
+async def test_the_database_keeps_defaults_whole(database: Database, database_url: URL, two_months: Example) -> None:
     await declare(database, IN_MAY, (await default(database, IN_MAY)).proposal)
     await pays(database, IN_MAY, "-2.00", key="late")
     proposal = (await default(database, IN_MAY, 1, key="x-9")).proposal
@@ -95,12 +97,14 @@ async def test_the_database_keeps_defaults_whole(database: Database, two_months:
                                      bad_debt_micro, deposit_entry_id, declared_at)
         SELECT {}, 24206, {}, {}, 0, {}, 0, (SELECT max(id) FROM partner_entry), '2017-05-20'
     """
-    for statement_ in (
-        forged.format(proposal.id, 2, 1, 1),
-        forged.format(proposal.id, 2, 2, 1),
-        "UPDATE partner_default SET owed_micro = 1",
+    with pytest.raises(DBAPIError, match="deposit of partner 2: 1 taken of 0"):
+        await rows(database, forged.format(proposal.id, 2, 1, 1))
+    # Whoever asks, the owner of the tables included.
+    for change in (
+        "UPDATE partner_default SET declared_at = declared_at",
         "DELETE FROM default_offset",
         "UPDATE recovery SET amount_micro = 1",
+        "UPDATE deposit_payment SET amount_micro = 1",
     ):
-        with pytest.raises(DBAPIError):
-            await rows(database, statement_)
+        with pytest.raises(DBAPIError, match="append"):
+            await run_as_superuser(database_url, change)
