@@ -3,6 +3,9 @@
 A closed period never changes, so its facts are stored once, by the first report after the close. Whatever is not stored
 is computed from the rows of its period, so that a report is exact at every moment and for what is booked late.
 
+Facts name members as they were; who stands for whom is looked up when a report is read, since merges come later and may
+be undone. Two members who are one person count as the one who stands for both, new where that one was enrolled.
+
 This is the one place where facts of all partners meet: it reads as the operator, since whether a member was active at a
 rival is in the rival's rows, and answers sums only, after ``performance`` took out what the viewer may not know.
 """
@@ -109,28 +112,37 @@ def _members_sql(whose: str) -> TextClause:
     return text(
         f"""
         WITH unstored AS MATERIALIZED ({ACTIVITY_OF_PERIODS}),
+        merged AS MATERIALIZED (SELECT id, merged_into FROM member WHERE merged_into IS NOT NULL),
         activity AS NOT MATERIALIZED (
-            SELECT {ACTIVITY_COLUMNS} FROM performance_activity WHERE day BETWEEN :from_day AND :to_day
-             UNION ALL
-            SELECT {ACTIVITY_COLUMNS} FROM unstored WHERE day BETWEEN :from_day AND :to_day
+            SELECT a.partner_id, coalesce(g.merged_into, a.member_id) AS member_id, a.purchases, a.last_at
+              FROM (SELECT {ACTIVITY_COLUMNS} FROM performance_activity WHERE day BETWEEN :from_day AND :to_day
+                     UNION ALL
+                    SELECT {ACTIVITY_COLUMNS} FROM unstored WHERE day BETWEEN :from_day AND :to_day) AS a
+              LEFT JOIN merged AS g ON g.id = a.member_id
         ),
         buyer AS MATERIALIZED (
             SELECT a.member_id, sum(a.purchases) AS purchases
               FROM activity AS a WHERE {whose.format("a.partner_id")} GROUP BY a.member_id
         ),
+        own AS (
+            SELECT b.member_id, b.member_id AS own_id FROM buyer AS b
+             UNION ALL
+            SELECT b.member_id, g.id FROM buyer AS b JOIN merged AS g ON g.merged_into = b.member_id
+        ),
         beginning AS (
             SELECT member_id, partner_id, min(first_at) AS first_at,
                    min(min(first_at)) OVER (PARTITION BY member_id) AS anywhere_at
-              FROM (SELECT f.member_id, f.partner_id, f.first_at
-                      FROM performance_first AS f JOIN buyer USING (member_id)
+              FROM (SELECT own.member_id, f.partner_id, f.first_at
+                      FROM performance_first AS f JOIN own ON own.own_id = f.member_id
                      UNION ALL
-                    SELECT u.member_id, u.partner_id, u.first_at
-                      FROM unstored AS u JOIN buyer USING (member_id)) AS known
+                    SELECT own.member_id, u.partner_id, u.first_at
+                      FROM unstored AS u JOIN own ON own.own_id = u.member_id) AS known
              GROUP BY member_id, partner_id
         ),
         newcomer AS MATERIALIZED (
             SELECT m.id, m.partner_id, m.enrolled_at FROM member AS m
-             WHERE m.enrolled_at >= :from_at AND m.enrolled_at < :to_at AND {whose.format("m.partner_id")}
+             WHERE m.merged_into IS NULL AND m.enrolled_at >= :from_at AND m.enrolled_at < :to_at
+               AND {whose.format("m.partner_id")}
         )
         SELECT (SELECT count(*) FROM buyer), (SELECT count(*) FROM buyer WHERE purchases >= 2),
                (SELECT count(*) FROM newcomer),
@@ -146,12 +158,16 @@ def _members_sql(whose: str) -> TextClause:
 def _matrix_sql(whose: str) -> TextClause:
     return text(
         f"""
-        WITH unstored AS MATERIALIZED ({BURNS_OF_PERIODS})
-        SELECT f.issuer_id, f.redeemer_id, count(DISTINCT f.account_id), sum(f.points), sum(f.value_micro),
-               sum(f.issue_value_micro)
+        WITH unstored AS MATERIALIZED ({BURNS_OF_PERIODS}),
+        merged AS MATERIALIZED (
+            SELECT m.account_id, k.account_id AS kept_id FROM member AS m JOIN member AS k ON k.id = m.merged_into
+        )
+        SELECT f.issuer_id, f.redeemer_id, count(DISTINCT coalesce(g.kept_id, f.account_id)), sum(f.points),
+               sum(f.value_micro), sum(f.issue_value_micro)
           FROM (SELECT {BURN_COLUMNS} FROM performance_burn
                  UNION ALL
                 SELECT {BURN_COLUMNS} FROM unstored) AS f
+          LEFT JOIN merged AS g ON g.account_id = f.account_id
          WHERE f.day BETWEEN :from_day AND :to_day AND {whose}
          GROUP BY f.issuer_id, f.redeemer_id
          ORDER BY f.issuer_id, f.redeemer_id

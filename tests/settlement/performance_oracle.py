@@ -57,12 +57,15 @@ class Ledger:
         )
 
     def members(self, within: Any, asked: Any) -> Members:
+        standing = {row.id: row.merged_into or row.id for row in self.tables["member"]}
         visits: defaultdict[int, list[Row[Any]]] = defaultdict(list)
         for row in self.tables["command"]:
             if row.kind == "EARN":
-                visits[row.member_id].append(row)
+                visits[standing[row.member_id]].append(row)
         active = repeating = new = given = received = 0
         for member in self.tables["member"]:
+            if member.merged_into is not None:
+                continue
             own = visits[member.id]
             bought = sum(within(visit.occurred_at) and asked(visit.partner_id) for visit in own)
             active += bought >= 1
@@ -88,12 +91,14 @@ class Ledger:
         reimbursements = {row.id: row.reimbursement_micro for row in self.tables["terms"]}
         sums: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
         who: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        account_of = {row.id: row.account_id for row in self.tables["member"]}
+        kept = {row.account_id: account_of[row.merged_into or row.id] for row in self.tables["member"]}
         for use in self.tables["lot_use"]:
             burn = burns.get(use.transaction_id)
             key = (use.issuer_id, use.redeemer_id)
             if burn is None or not within(burn.occurred_at) or partner_id not in (None, *key):
                 continue
-            who[key].add(use.account_id)
+            who[key].add(kept[use.account_id])
             parts = (use.points, use.points * reimbursements[burn.terms_id], use.points * use.price_micro)
             sums[key] = [a + b for a, b in zip(sums[key], parts, strict=True)]
         return [Cell(*key, len(who[key]), *sums[key]) for key in sorted(sums)]

@@ -11,8 +11,8 @@ from domain.commands import Command
 from domain.database import PERFORMANCE_LOCK_CLASS, Database
 from domain.values import OPERATOR_ID
 from settlement.closing import close_period
-from settlement.performance import Performance, ShownCell
-from settlement.performance_reading import performance_report, store_closed_periods
+from settlement.performance import Cell, Performance, ShownCell
+from settlement.performance_reading import COALITION_SQLS, performance_report, store_closed_periods
 from tests.domain.tills import Till, till_on
 from tests.factories import COALITION_TOML
 from tests.settlement.performance_oracle import Ledger, read_ledger
@@ -127,6 +127,33 @@ async def test_reports_equal_plain_python_before_and_after_periods_close(till: T
     await till.accept(till.purchase("late", "77.00", card="card-3", partner="fuel", at=late))
     assert (await as_operator(till, date(2017, 3, 26), date(2017, 3, 26), 2)).totals.purchases >= 1
     await assert_equal_to(till, await read_ledger(till.database, till.configuration.programme.zone))
+
+
+async def test_members_who_are_one_person_count_once(till: Till) -> None:
+    await quarter(till)
+    programme, year = till.configuration.programme, RANGES[0]
+    apart = await as_operator(till, *year)
+    for number in range(10):
+        await till.accept(till.merge(f"m-{number}", f"card-{number}", f"card-{number + 10}"))
+    # A merge of who stands for another: three are one.
+    await till.accept(till.merge("m-again", "card-20", "card-0"))
+    together = await as_operator(till, *year)
+    assert apart.members.active - together.members.active == apart.members.new - together.members.new == 11
+    assert together.totals == apart.totals
+    await assert_equal_to(till, await read_ledger(till.database, programme.zone))
+    till.clock.to(2017, 5, 2)
+    for label in ("2017-01", "2017-02", "2017-03"):
+        await close_period(till.database, till.clock, label, label)
+    ledger = await read_ledger(till.database, programme.zone)
+    await assert_equal_to(till, ledger)
+    assert await stored_periods(till) == [JANUARY, JANUARY + 1, JANUARY + 2]
+    async with till.database.reading(OPERATOR_ID) as connection:
+        unstored = [JANUARY + 3, JANUARY + 4]
+        days = {"from_day": year[0], "to_day": year[1], "zone": programme.timezone}
+        parameters = {"period_ids": unstored, **days}
+        cells = [Cell(*map(int, row)) for row in await connection.execute(COALITION_SQLS[2], parameters)]
+    # How many stand behind a cell decides whether a partner may see it.
+    assert cells == ledger.report(None, *year)[2]
 
 
 async def test_a_closed_period_is_stored_once_and_then_not_read_again(till: Till) -> None:
