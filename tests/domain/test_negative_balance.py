@@ -241,7 +241,7 @@ async def test_a_return_of_a_merged_member_s_purchase_is_owed_by_who_stands_for_
 
 async def test_who_owes_joins_no_pool_and_an_owing_pool_is_not_left_last(till: Till) -> None:
     await owing(till, points=10)
-    await till.refuse(till.founding("c", "card-1"), RefusalCode.POOL_NOT_POSSIBLE, "member")
+    await till.refuse(till.founding("c", "card-1"), RefusalCode.POOL_NOT_POSSIBLE, "head")
     await till.accept(till.purchase("paid", "10.00"))
     await household(till)
     await till.accept(till.reversal("v2", "k", amount="20.00"))
