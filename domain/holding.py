@@ -191,7 +191,9 @@ def _check_open(batch: Batch, hold: Hold, occurred_at: datetime) -> None:
     if hold.is_due(batch.clock.expiry_instant(occurred_at)):
         _time_out(batch, hold, occurred_at)
     if hold.state == "EXPIRED":
-        message = f"the authorization held its points until {hold.expires_at.isoformat()}"
+        message = (
+            f"the authorization held its points until {hold.expires_at.isoformat()}; what is still to be paid, burn"
+        )
         raise Refused(RefusalCode.HOLD_EXPIRED, message)
     if hold.state != "OPEN":
         raise Refused(RefusalCode.HOLD_RESOLVED, f"the authorization was {hold.state.lower()} before")

@@ -60,8 +60,8 @@ def _gaps(partner: PartnerSection) -> Iterator[str]:
     for budget in partner.budgets:
         if budget.on_limit == OnLimit.OVERDRAFT and not budget.overdraft_micro:
             yield (
-                f"budget of {partner.code} from {budget.starts} says OVERDRAFT without approved_overdraft:"
-                " it will decline at its limit"
+                f"budget of {partner.code} from {budget.starts} says OVERDRAFT:"
+                " it declines at its limit until an overdraft is approved"
             )
 
 

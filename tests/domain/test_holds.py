@@ -286,7 +286,8 @@ async def test_a_capture_that_comes_too_late_times_the_hold_out(till: Till) -> N
     assert await till.movements(key, *ROWS) == [("RELEASE", 120, 120, till.id_of("grocer"), 0, 0)]
     assert await till.available() == 150
     # From now on there is nothing to do, so nothing changes.
-    await till.refuse(till.capture("c", "a"), RefusalCode.HOLD_EXPIRED)
+    refused = await till.refuse(till.capture("c", "a"), RefusalCode.HOLD_EXPIRED)
+    assert refused.message.endswith("; what is still to be paid, burn")
 
 
 async def test_a_sweep_times_out_what_is_due_once(till: Till) -> None:

@@ -175,7 +175,7 @@ def test_a_partner_that_cannot_earn_is_warned_about() -> None:
         "partner b has no earn rule: purchases will earn nothing",
         "partner c has terms but no budget from 2017-01-01 to 2017-01-31: every award will be declined",
         "partner c has terms but no budget from 2017-03-01 on: every award will be declined",
-        "budget of d from 2017-01-01 says OVERDRAFT without approved_overdraft: it will decline at its limit",
+        "budget of d from 2017-01-01 says OVERDRAFT: it declines at its limit until an overdraft is approved",
     ]
 
 
