@@ -7,10 +7,11 @@ import pytest
 from domain.commands import Posted, Sweep, Swept
 from domain.errors import RefusalCode
 from domain.values import OPERATOR_ID
+from tests.domain.books import contents
 from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.test_pool import household
-from tests.domain.tills import Till
+from tests.domain.tills import MARCH, Till
 
 ROW = ("kind", "points", "shortfall_points", "issue_value_micro", "service_fee_micro", "pool_value_micro")
 FUEL_TERMS: Table = {"issue_price": "0.010500", "service_fee": "0.001200", "reimbursement": "0.009200"}
@@ -282,3 +283,24 @@ async def test_the_database_keeps_debts(till: Till) -> None:
     ):
         with pytest.raises(Exception, match=r"debt|denied|account_owed"):
             await till.rows(f"{sql} RETURNING 1")
+
+
+async def test_history_pays_back_in_the_period_of_what_pays(open_till: OpenTill) -> None:
+    till = await open_till(street(), is_history=True)
+    days = [till.clock.now - timedelta(days=days) for days in (60, 50, 40, 5)]
+    await till.accept(till.purchase("k", "100.00", at=days[0]))
+    await till.accept(till.burn("b", 100, at=days[1]))
+    await till.accept(till.reversal("v", "k", amount="80.00", at=days[2]))
+    earned = await till.accept(till.purchase("k2", "30.00", partner="fuel", at=days[3]))
+    assert earned.balance.available == -50
+    booked = "SELECT kind, period_id, occurred_at FROM command WHERE kind IN ('REVERSAL', 'REPAYMENT') ORDER BY id"
+    assert await till.rows(booked) == [("REVERSAL", MARCH - 1, days[2]), ("REPAYMENT", MARCH, days[3])]
+
+
+async def test_a_quote_pays_nothing_back(till: Till) -> None:
+    await owing(till)
+    before = await contents(till.database)
+    quoted = await till.queue.quote(till.purchase("q", "30.00", partner="fuel"))
+    assert isinstance(quoted, Posted)
+    assert (quoted.points, quoted.balance.available) == (30, -50)
+    assert await contents(till.database) == before
