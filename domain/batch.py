@@ -260,6 +260,9 @@ class Batch:
     merged: dict[int, int] = field(default_factory=dict)
     """Members that were merged -> who stands for them."""
 
+    merged_with: dict[int, set[int]] = field(default_factory=dict)
+    """Of members that commands name which are sent again: who was merged into them, and who once stood for them."""
+
     merges: dict[int, MergeRecord] = field(default_factory=dict)
     """Merges that may be undone, and those of this batch, by their commands."""
 

@@ -21,7 +21,7 @@ from domain.lots import Lot, burn_order
 from domain.members import input_digest
 from domain.pooling import pool_of
 from domain.receipts import balance_view, replayed
-from domain.standing import print_member_id
+from domain.standing import once_named, print_member_id
 from domain.transferring import arrive, move, send, transfer_row
 from domain.values import NO_STORE_ID
 
@@ -39,7 +39,8 @@ MERGES_SQL = text(
       FROM member_merge WHERE command_id = ANY(CAST(:commands AS bigint[]))
     """
 )
-# What moved with the merge or by itself after it, unless an earlier merge moved it that is undone.
+# What moved with the merge or by itself after it, unless an earlier merge moved it that is undone. What the duplicate
+# brought into a household before is no part of it.
 MOVED_LOTS_SQL = text(
     """
     SELECT m.command_id, l.id, p.id
@@ -48,8 +49,12 @@ MOVED_LOTS_SQL = text(
       JOIN lot AS p ON p.account_id = m.duplicate_account_id AND p.id = l.parent_id
       JOIN transaction AS t ON t.account_id = l.account_id AND t.id = l.transaction_id
       JOIN command AS c ON c.id = t.command_id
+      JOIN command AS k ON k.id = m.command_id
      WHERE m.command_id = ANY(CAST(:commands AS bigint[]))
-       AND (c.id = m.command_id OR (c.kind = 'TRANSFER' AND c.whole AND c.account_id = m.duplicate_account_id))
+       AND (c.id = m.command_id
+            OR (c.kind = 'TRANSFER' AND c.whole AND c.account_id = m.duplicate_account_id
+                AND starts_with(c.idempotency_key, 'system:move:')
+                AND (c.recorded_at, c.id) > (k.recorded_at, k.id)))
        AND NOT EXISTS (SELECT FROM lot_use AS u
                          JOIN transaction AS o ON o.account_id = u.account_id AND o.id = u.transaction_id
                          JOIN command AS b ON b.id = o.command_id AND b.kind = 'UNMERGE'
@@ -138,20 +143,24 @@ def decide_merge(batch: Batch, command: Merge, kept: Member | None, duplicate: M
     batch.check_reason(command.reason)
     earlier = batch.by_key.get((command.partner_id, command.key))
     occurred_at = batch.clock.recorded_at if earlier is None else earlier.command.occurred_at
-    # Sent again, both references mean the member that was kept.
-    digest = input_digest(batch.secret, (("keep", "" if kept is None else str(kept.id)),), ())
-    print_ = fingerprint(
-        kind=CommandKind.MERGE,
-        member_id=print_member_id(batch, duplicate, earlier),
-        store_id=NO_STORE_ID,
-        reason=command.reason,
-        input_digest=digest,
-        occurred_at=occurred_at,
-    )
+    # Sent again, both references mean the member that was kept, or who stands for that one by now.
+    digests = [input_digest(batch.secret, (("keep", name),), ()) for name in once_named(batch, kept)]
+    prints = [
+        fingerprint(
+            kind=CommandKind.MERGE,
+            member_id=print_member_id(batch, duplicate, earlier),
+            store_id=NO_STORE_ID,
+            reason=command.reason,
+            input_digest=digest,
+            occurred_at=occurred_at,
+        )
+        for digest in digests
+    ]
     if earlier is not None:
-        if earlier.fingerprint != print_:
+        if earlier.fingerprint not in prints:
             raise key_conflict()
         return replayed(batch, earlier, draws_on_budget=False)
+    digest, print_ = digests[0], prints[0]
     kept, duplicate = batch.active_member(kept, "keep"), batch.active_member(duplicate, "duplicate")
     _check_mergeable(batch, kept, duplicate)
     account = batch.accounts[duplicate.account_id]

@@ -57,7 +57,7 @@ async def load_pending(
     ``original_ids`` are those of the originals that may be reversed or paid; others are only shown again. Raises
     BudgetsMissing where awards reserve money of windows that are not locked.
     """
-    begun = [o for o in originals if o.command.account_id in batch.accounts and any(a.is_pending for a in o.awards)]
+    begun = [o for o in originals if any(a.is_pending for a in o.awards)]
     accounts = [account_id for account_id in _confirming(batch, commands) if batch.accounts[account_id].pending]
     if not begun and not accounts:
         return
@@ -70,7 +70,9 @@ async def load_pending(
         if confirm_id is not None:
             award.confirmed = (confirm_id, confirm_period_id)
         awards[award.id] = award
-    for award in awards.values():
+    # Of a purchase that is only shown again, the account may be one that its member left, and nobody locked.
+    locked = [award for award in awards.values() if award.account_id in batch.accounts]
+    for award in locked:
         batch.accounts[award.account_id].awards.append(award)
     for original in begun:
         for stored in original.awards:
@@ -80,7 +82,7 @@ async def load_pending(
     horizon = max(batch.clock.expiry_instant(c.occurred_at or batch.clock.recorded_at) for c in commands)
     missing = {
         award.budget_id
-        for award in awards.values()
+        for award in locked
         if award.budget_id is not None
         and award.open_points
         and (award.command_id in original_ids or award.is_due(horizon))

@@ -26,8 +26,15 @@ def is_left(batch: Batch, original: Original) -> bool:
     return batch.left_accounts.get(original.command.account_id, original.is_left)
 
 
+def once_named(batch: Batch, member: Member | None) -> list[str]:
+    """Whom a digest may name that was made when the command came first: the member, or one it was merged with."""
+    return [""] if member is None else [str(one) for one in (member.id, *batch.merged_with.get(member.id, ()))]
+
+
 def print_member_id(batch: Batch, member: Member | None, earlier: Original | None) -> int | None:
-    """Whom a command's fingerprint names: a merge since the first posting makes no conflict out of a replay."""
-    if member is None or earlier is None or standing_id(batch, earlier) != member.id:
+    """Whom a command's fingerprint names: no merge since the first posting, nor its undoing, makes a conflict of it."""
+    if member is None or earlier is None:
         return None if member is None else member.id
-    return earlier.command.member_id
+    stored = earlier.command.member_id
+    is_known = standing_id(batch, earlier) == member.id or stored in batch.merged_with.get(member.id, ())
+    return stored if is_known else member.id

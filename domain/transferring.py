@@ -35,15 +35,22 @@ from domain.members import input_digest
 from domain.periods import local_date, local_midnight
 from domain.receipts import balance_view, replayed
 from domain.rows import command_row, movement_row
-from domain.standing import print_member_id
+from domain.standing import once_named, print_member_id
 from domain.taking_part import check_takes_part
 from domain.values import NO_STORE_ID, OPERATOR_ID
 
+# Also what a member moved before it came into a household, or while it was in one: the limit is the member's.
 # What the operator moves is not bounded, and what the platform moves by itself ("whole") is no member's transfer.
 MOVED_TODAY_SQL = text(
     """
     SELECT c.member_id, sum(c.points)::bigint FROM command AS c
-     WHERE c.account_id = ANY(CAST(:accounts AS bigint[])) AND c.member_id = ANY(CAST(:members AS bigint[]))
+     WHERE c.account_id IN (
+               SELECT unnest(CAST(:accounts AS bigint[]))
+                UNION
+               SELECT unnest(ARRAY[s.home_account_id, p.account_id])
+                 FROM pool_member AS s JOIN pool AS p ON p.id = s.pool_id
+                WHERE s.member_id = ANY(CAST(:members AS bigint[])))
+       AND c.member_id = ANY(CAST(:members AS bigint[]))
        AND c.kind = 'TRANSFER' AND NOT c.whole AND c.partner_id <> 0 AND c.recorded_at >= :since
      GROUP BY c.member_id
     """
@@ -74,20 +81,24 @@ def decide_transfer(batch: Batch, command: Transfer, source: Member | None, targ
     batch.check_reason(command.reason)
     earlier = batch.by_key.get((command.partner_id, command.key))
     # The receiver stands in no column of the command, so that a partner's own record of it does not name a member.
-    digest = input_digest(batch.secret, (("to", "" if target is None else str(target.id)),), ())
-    print_ = fingerprint(
-        kind=CommandKind.TRANSFER,
-        member_id=print_member_id(batch, source, earlier),
-        store_id=NO_STORE_ID,
-        points=command.points,
-        reason=command.reason,
-        input_digest=digest,
-        occurred_at=command.occurred_at,
-    )
+    digests = [input_digest(batch.secret, (("to", name),), ()) for name in once_named(batch, target)]
+    prints = [
+        fingerprint(
+            kind=CommandKind.TRANSFER,
+            member_id=print_member_id(batch, source, earlier),
+            store_id=NO_STORE_ID,
+            points=command.points,
+            reason=command.reason,
+            input_digest=digest,
+            occurred_at=command.occurred_at,
+        )
+        for digest in digests
+    ]
     if earlier is not None:
-        if earlier.fingerprint != print_:
+        if earlier.fingerprint not in prints:
             raise key_conflict()
         return replayed(batch, earlier, draws_on_budget=False)
+    digest, print_ = digests[0], prints[0]
     batch.clock.check_occurred(command.occurred_at)
     source, target = batch.active_member(source, "from"), batch.active_member(target, "to")
     if source.account_id == target.account_id:

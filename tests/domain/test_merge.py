@@ -55,6 +55,43 @@ async def test_what_was_sent_for_the_duplicate_before_is_found_again(till: Till)
     await till.refuse(till.merge("m", reason="x"), RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
 
 
+async def test_what_named_a_member_that_was_merged_since_is_found_again(till: Till) -> None:
+    await till.enrolled("card-3")
+    sent: list[Command] = [till.purchase("k", "50.00"), till.transfer("t", 20, target="card-2")]
+    sent += [till.merge("m1", "card-2", "card-1"), till.merge("m2", "card-3", "card-2")]
+    for command in sent:
+        await till.accept(command)
+    before = await contents(till.database)
+    for command in sent:
+        assert (await till.accept(command)).replayed
+    assert await contents(till.database) == before
+    await till.enrolled("card-4")
+    others: list[Command] = [till.transfer("t", 20, target="card-4"), till.merge("m1", "card-4", "card-1")]
+    for other in others:
+        await till.refuse(other, RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
+
+
+async def test_what_was_sent_while_members_were_merged_is_found_again_when_they_are_not(till: Till) -> None:
+    await till.enrolled("card-3")
+    sent: list[Command] = [till.purchase("k", "50.00", card="card-2"), till.burn("b", 10, card="card-2")]
+    sent += [till.transfer("t", 5, source="card-2", target="card-3"), till.transfer("u", 5, target="card-2")]
+    await till.accept(till.merge("m1", "card-3", "card-2"))
+    await till.accept(till.merge("m2", "card-1", "card-3"))
+    for command in sent[:2]:
+        await till.accept(command)
+    await till.refuse(sent[2], RefusalCode.INPUT_INVALID, "to")
+    await till.accept(till.unmerge("x2", "m2"))
+    await till.accept(till.purchase("l", "5.00"))
+    await till.accept(sent[3])  # to who stands for card-2
+    await till.refuse(till.unmerge("x1", "m2"), RefusalCode.ALREADY_REVERSED)
+    await till.accept(till.unmerge("x1", "m1"))
+    before = await contents(till.database)
+    for command in (*sent[:2], sent[3]):
+        assert (await till.accept(command)).replayed
+    assert await contents(till.database) == before
+    await till.refuse(till.purchase("k", "50.00", card="card-4"), RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
+
+
 async def test_what_cannot_be_merged(till: Till) -> None:
     nobody = MemberRef(identifier=("card", "nobody"))
     await till.refuse(till.merge("m", duplicate="card-1"), RefusalCode.INPUT_INVALID, "duplicate")

@@ -185,6 +185,32 @@ async def test_a_merge_brings_points_into_a_pool_and_takes_nobody_out_of_one(til
     assert (await verify(database, till.clock)).holds
 
 
+async def test_an_undone_merge_leaves_the_household_what_was_brought_before(till: Till, database: Database) -> None:
+    await till.accept(till.purchase("k1", "60.00", card="card-2"))
+    burned = till.burn("b", 10, card="card-2")
+    await till.accept(burned)
+    await household(till)
+    # Also what came to the household by itself: a refund of a burn of before.
+    await till.accept(till.reversal("r", "b", points=10))
+    await till.accept(till.leaving("leave"))
+    await till.accept(till.purchase("k2", "7.00", card="card-2"))
+    merged = await till.accept(till.merge("m"))
+    assert (merged.points, merged.balance.available) == (7, 67)
+    undone = await till.accept(till.unmerge("u", "m"))
+    assert (undone.points, await till.available("card-1"), await till.available("card-2")) == (7, 60, 7)
+    assert (await verify(database, till.clock)).holds
+
+
+async def test_a_purchase_sent_again_from_a_household_shows_what_it_waits_for(open_till: OpenTill) -> None:
+    till = await open_till(coalition(partner("grocer", terms={"pending_days": 10}), partner("fuel", risk="PAID_FIRST")))
+    sent = [till.purchase("k", "60.00"), till.purchase("l", "30.00", partner="fuel")]
+    first = [await till.accept(one) for one in sent]
+    assert [award.waits_for_payment for one in first for award in one.awards] == [False, True]
+    await household(till)
+    again = [await till.accept(one) for one in sent]
+    assert [one.awards for one in again] == [one.awards for one in first]
+
+
 async def test_one_batch_may_do_all_of_it(till: Till, database: Database) -> None:
     await till.accept(till.purchase("k", "30.00"))
     await till.accept(till.founding("create"))

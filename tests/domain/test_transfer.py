@@ -108,6 +108,18 @@ async def test_limits_bind_partners_and_not_the_operator(open_till: OpenTill) ->
     await till.accept(till.transfer("t7", 50, partner="grocer"))
 
 
+async def test_a_household_gives_nobody_a_second_limit(open_till: OpenTill) -> None:
+    till = await open_till(SWITCHED_ON(partner("grocer"), transfer_max_points_per_day=70))
+    await till.accept(till.purchase("k", "1000.00"))
+    await till.accept(till.transfer("t1", 40, partner="grocer"))
+    await till.accept(till.founding("create"))
+    await till.refuse(till.transfer("t2", 31, partner="grocer"), RefusalCode.LIMIT_EXCEEDED, "points")
+    await till.accept(till.transfer("t3", 20, partner="grocer"))
+    await till.accept(till.leaving("leave", "card-1"))
+    await till.refuse(till.transfer("t4", 11, partner="grocer"), RefusalCode.LIMIT_EXCEEDED, "points")
+    await till.accept(till.transfer("t5", 10, partner="grocer"))
+
+
 async def test_what_is_past_expires_first_and_does_not_move(open_till: OpenTill) -> None:
     till = await open_till(coalition(partner("grocer"), expiry_months=1))
     await till.accept(till.purchase("k1", "100.00"))

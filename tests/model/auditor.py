@@ -123,8 +123,12 @@ class Auditor(Ledger):
     def receipt(self, record: Dict, *, replayed: bool) -> Dict:
         kind, hold, partner = record["kind"], record["hold"], record["command"]["partner"]
         buys = kind == "earn" or (kind == "reverse" and record["original"]["kind"] == "earn")
+        # Sent again after a merge was undone, it is shown to whom it names by now.
+        person = (
+            record["person"] if kind in ("authorize", "unmerge") else record["command"].get("card", record["person"])
+        )
         is_held = kind in ("authorize", "capture", "void")
-        account = hold["account"] if kind in ("capture", "void") else self.account(record["person"])
+        account = hold["account"] if kind in ("capture", "void") else self.account(person)
         awards = {"earn": record, "pay": record["original"]}.get(kind) or {"awards": []}
         return {
             "points": record["points"],

@@ -126,7 +126,29 @@ YEARLY = (
     .replace("2017-03-02", "2018-01-02")
     .replace('fixed_fee = "30.00"', 'fixed_fee = "30.00"\npending_days = 4')
 )
+# Members may give points away, but only so many in a day.
+HOUSEHOLD = (
+    TIGHT.replace("hold_minutes = 10080", "hold_minutes = 3000\nmember_transfers = true")
+    .replace(
+        "member_transfers = true",
+        "member_transfers = true\ntransfer_max_points = 300\ntransfer_max_points_per_day = 400",
+    )
+    .replace('fixed_fee = "30.00"', 'fixed_fee = "30.00"\npending_days = 4')
+)
+CLAN = HOUSEHOLD.replace("expiry_months = 1", 'expiry = "rolling"\nexpiry_months = 1\nclaw_back = "all_lots"').replace(
+    'code = "grocer"', 'code = "grocer"\nrisk = "PAID_FIRST"'
+)
 
-COALITIONS = {"harbour": HARBOUR, "tight": TIGHT, "patient": PATIENT, "yearly": YEARLY}
+LIVES = ("harbour", "tight", "patient", "yearly")
+"""Those in which points live; in the others accounts change hands."""
+
+COALITIONS = {
+    "harbour": HARBOUR,
+    "tight": TIGHT,
+    "patient": PATIENT,
+    "yearly": YEARLY,
+    "household": HOUSEHOLD,
+    "clan": CLAN,
+}
 STARTS = {"yearly": datetime(2017, 12, 10, 9, tzinfo=UTC)}
 START = datetime(2017, 2, 20, 9, tzinfo=UTC)

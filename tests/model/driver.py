@@ -260,6 +260,7 @@ class Driver(RuleBasedStateMachine):
         expected = [self.auditor.post(command, self.now, history=history) for command in commands]
         asked = [as_product(one, self.ids) for one in commands]
         outcomes = self.run(self.queues[history].post_many(asked))
-        assert [as_auditor(one, self.codes, self.auditor.days) for one in outcomes] == expected, commands
+        for command, outcome, answer in zip(commands, outcomes, expected, strict=True):
+            assert (command, as_auditor(outcome, self.codes, self.auditor.days)) == (command, answer)
         self.asked += [one for one in commands if one["kind"] in ("earn", "burn", "capture") and one not in self.asked]
         return expected

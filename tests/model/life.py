@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from tests.model.coalitions import COALITIONS
+from tests.model.coalitions import LIVES
 from tests.model.driver import Driver, ages, amounts_minor, baskets, cards, partners, parts, recent
 
 lines_minor = st.lists(
@@ -19,7 +19,7 @@ lines_minor = st.lists(
 class Life(Driver):
     """Purchases, burns, returns and holds, at the till and as history, late, early and again."""
 
-    @initialize(name=st.sampled_from(tuple(COALITIONS)), first=st.lists(baskets, min_size=3, max_size=8))
+    @initialize(name=st.sampled_from(LIVES), first=st.lists(baskets, min_size=3, max_size=8))
     def open(self, name: str, first: list[tuple[str, str, int, timedelta]]) -> None:
         self.begin(name, [(who, "ada" if card == "cyd" else card, amount, age) for who, card, amount, age in first])
 

@@ -147,9 +147,8 @@ def is_pending(award: Dict) -> bool:
 
 def sweep(ledger: Ledger, account: str) -> tuple[int, int, int, int, int]:
     """All that is due of an account: lots and points that expired, awards and points confirmed, holds timed out."""
-    if account not in ledger.last_user:
-        return 0, 0, 0, 0, 0
-    person = ledger.last_user[account]
+    users = [name for name in ledger.account_of if ledger.account(name) == account]
+    person = ledger.last_user.get(account) or users[0]  # of a household that nothing was booked on yet: anybody
     timed_out = sum([time_out(ledger, hold) for hold in ledger.holds if hold["account"] == account])
     confirmed = ledger.confirm_due(account)
     expired = ledger.expire_past(account)

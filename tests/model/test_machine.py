@@ -1,7 +1,8 @@
 """The ledger against the auditor.
 
-MODEL_PROFILE chooses how long to look: "quick" (the default: 15 examples, always the same), "ci" (100 examples, other
-ones each time) or "long" (2,000). A failure prints the steps that lead to it, as few as were found.
+MODEL_PROFILE chooses how long to look: "quick" (the default: 10 examples, always the same), "ci" (100,
+other ones each time) or "long" (2,000). A failure prints the steps that lead to it, as few as were found; "hunt" (100,
+other ones) stops at the first and looks for no fewer.
 """
 
 import pytest
