@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
+from domain.endings import has_ended
 from domain.errors import RefusalCode, Refused
 from domain.periods import local_date
 from domain.terms import Configuration
@@ -14,6 +15,10 @@ FUTURE_TOLERANCE = timedelta(minutes=5)
 
 EARLIEST_OCCURRED = datetime(1900, 1, 1, tzinfo=UTC)
 """Nothing is older, whatever is imported; the calendar's arithmetic would run out of years."""
+
+
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+"""After the date of every lot and every hold."""
 
 
 class Booking(NamedTuple):
@@ -53,8 +58,17 @@ class BatchClock:
         return Booking(self.first_open_id, calendar.first_day(self.first_open_id))
 
     def expiry_instant(self, occurred_at: datetime) -> datetime:
-        """The instant against which lots are past: now, or in historical import when it happened."""
-        return min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
+        """The instant against which lots and holds are past: now, or in historical import when it happened.
+
+        Once the programme's last day of burning is over, all of them are.
+        """
+        instant = min(occurred_at, self.recorded_at) if self.is_history else self.recorded_at
+        return END_OF_TIME if has_ended(self.configuration.programme, instant) else instant
+
+    def ended_by(self, instant: datetime) -> datetime:
+        """When something ended that was to end then: with the programme's points, where those ended before."""
+        ended_at = self.configuration.programme.burn_ends_at
+        return instant if ended_at is None else min(instant, ended_at)
 
     def check_occurred(self, occurred_at: datetime) -> None:
         """Raises Refused when it lies in the future, or further back than the programme allows."""

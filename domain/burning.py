@@ -243,7 +243,7 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
         account_id=account.id,
         member_id=cause.member_id,
         points=points,
-        occurred_at=lot.usable_until,
+        occurred_at=batch.clock.ended_by(lot.usable_until),
         period_id=cause.period_id,
         moved_points=-points,
     )

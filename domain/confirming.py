@@ -144,7 +144,7 @@ def confirmable_points(batch: Batch, account: Account, instant: datetime) -> int
 def due_awards(batch: Batch, account: Account, period_id: int, instant: datetime) -> list[PendingAward]:
     """The pending awards that nothing keeps from being confirmed then, in that period."""
     due = [award for award in account.awards if award.is_due(instant)]
-    return [award for award in due if not lapses(batch.configuration, award, period_id)]
+    return [award for award in due if not lapses(batch.configuration, award, period_id, instant)]
 
 
 def confirm_due(batch: Batch, account: Account, period_id: int, instant: datetime) -> int:

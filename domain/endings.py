@@ -1,15 +1,31 @@
-"""When partners end: from dates of leaving to the period of the final statement, and what lapses with it. Pure."""
+"""When things end: from dates of leaving to the period of the final statement, and what lapses with it. Pure."""
+
+from datetime import datetime
 
 from domain.lots import PendingAward
 from domain.terms import Configuration, Partner, Programme
+from domain.values import OPERATOR_ID
 
 
 def final_period_id(programme: Programme, partner: Partner) -> int | None:
     """Ordinal of the period with whose statement everything with the partner is settled; None: it stays.
 
-    It is the one in which the run-off ends, so that all that comes back until then stands on it.
+    It is the one in which the run-off ends, so that all that comes back until then stands on it; at the latest that in
+    which the points of the whole programme are past.
     """
-    return None if partner.run_off_until is None else programme.calendar.ordinal(partner.run_off_until)
+    own_id = None if partner.run_off_until is None else programme.calendar.ordinal(partner.run_off_until)
+    last_id = programme_final_id(programme)
+    return last_id if own_id is None else own_id if last_id is None else min(own_id, last_id)
+
+
+def programme_final_id(programme: Programme) -> int | None:
+    """Ordinal of the period in which the last points are past; None: the programme goes on."""
+    return None if programme.burn_ends_at is None else programme.calendar.containing(programme.burn_ends_at)
+
+
+def has_ended(programme: Programme, instant: datetime) -> bool:
+    """Whether no points are burned any more then."""
+    return programme.burn_ends_at is not None and programme.burn_ends_at <= instant
 
 
 def is_settled_out(configuration: Configuration, partner_id: int, period_id: int) -> bool:
@@ -18,16 +34,20 @@ def is_settled_out(configuration: Configuration, partner_id: int, period_id: int
     return last_id is not None and period_id > last_id
 
 
-def lapses(configuration: Configuration, award: PendingAward, period_id: int) -> bool:
-    """Whether a pending award can no longer become usable when that period has come: nobody is left to pay for it.
+def lapses(configuration: Configuration, award: PendingAward, period_id: int, instant: datetime) -> bool:
+    """Whether a pending award can no longer become usable then: nobody is left to pay for it, or to take its points.
 
-    What was due before the end of its funder's final period is confirmed however late that is found. What waits for a
-    payment that only a partner which is gone could confirm, waits in vain.
+    What was due before that is confirmed however late it is found. What waits for a payment that only a partner which
+    is gone could confirm, waits in vain.
     """
+    programme = configuration.programme
+    if has_ended(programme, instant):
+        assert programme.burn_ends_at is not None
+        return award.waits_for_payment or award.release_at >= programme.burn_ends_at
     if award.waits_for_payment and is_settled_out(configuration, award.partner_id, period_id):
         return True
-    funder = configuration.partners.get(award.funder_id)
-    last_id = None if funder is None else final_period_id(configuration.programme, funder)
-    if last_id is None or period_id <= last_id:
+    if award.funder_id == OPERATOR_ID or not is_settled_out(configuration, award.funder_id, period_id):
         return False
-    return award.waits_for_payment or award.release_at >= configuration.programme.calendar.span(last_id).closes_at
+    last_id = final_period_id(programme, configuration.partners[award.funder_id])
+    assert last_id is not None
+    return award.waits_for_payment or award.release_at >= programme.calendar.span(last_id).closes_at

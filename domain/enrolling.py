@@ -9,7 +9,7 @@ from domain.ledger import fingerprint
 from domain.lots import Account
 from domain.members import IDENTIFIER_KINDS, input_digest, is_clean_text, normalised
 from domain.rows import command_row
-from domain.taking_part import check_takes_part
+from domain.taking_part import check_issues
 
 ATTRIBUTES_MAX = 50
 ATTRIBUTE_MAX_CHARACTERS = 200
@@ -46,7 +46,7 @@ def decide_enroll(batch: Batch, command: Enroll) -> Enrolled:
     earlier = batch.by_key.get((command.partner_id, command.key))
     if earlier is not None:
         return replayed_enrolment(batch, command, earlier, print_)
-    check_takes_part(batch, command.partner_id, command.occurred_at or batch.clock.recorded_at)
+    check_issues(batch, command.partner_id, command.occurred_at or batch.clock.recorded_at)
     if command.occurred_at is not None:
         batch.clock.check_occurred(command.occurred_at)
     owners = {batch.identifiers[i] for i in identifiers if i in batch.identifiers}

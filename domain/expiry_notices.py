@@ -39,12 +39,15 @@ NOTICES_SQL = """
       JOIN member AS m ON m.account_id = a.id AND m.state = 'ACTIVE'
      CROSS JOIN LATERAL (
         SELECT array_agg(each.points ORDER BY each.at) AS points, array_agg(each.at ORDER BY each.at) AS at
-          FROM (SELECT sum(l.remaining)::bigint AS points, coalesce(l.grace_until, l.expires_at) AS at
+          FROM (SELECT sum(l.remaining)::bigint AS points,
+                       least(coalesce(l.grace_until, l.expires_at), points_end()) AS at
                   FROM lot AS l
                  WHERE l.account_id = a.id AND l.remaining > 0
-                   AND coalesce(l.grace_until, l.expires_at) > :now AND coalesce(l.grace_until, l.expires_at) < :before
+                   AND coalesce(l.grace_until, l.expires_at) > past_instant(:now)
+                   AND least(coalesce(l.grace_until, l.expires_at), points_end()) < :before
                  GROUP BY 2) AS each) AS due
-     WHERE a.next_expires_at < :before AND due.points IS NOT NULL {conditions}
+     WHERE a.next_expires_at < CASE WHEN points_end() < :before THEN 'infinity' ELSE :before END
+       AND due.points IS NOT NULL {conditions}
      ORDER BY a.next_expires_at, a.id, m.id LIMIT :limit
 """
 AFTER_SQL = """AND a.next_expires_at >= :after_at

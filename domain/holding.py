@@ -136,12 +136,12 @@ def _time_out(batch: Batch, hold: Hold, cause_occurred_at: datetime) -> None:
         hold,
         CommandKind.VOID,
         f"{TIME_OUT_KEY_PREFIX}{hold.id}",
-        hold.expires_at,
+        batch.clock.ended_by(hold.expires_at),
         moved_points=hold.points,
     )
     # Booked with what found it: in history that is the period whose lock the batch holds.
     row = row._replace(period_id=batch.clock.booking(cause_occurred_at).period_id)
-    _release_all(batch, row, hold, "EXPIRED", _fingerprint(hold, CommandKind.VOID, hold.expires_at))
+    _release_all(batch, row, hold, "EXPIRED", _fingerprint(hold, CommandKind.VOID, row.occurred_at))
 
 
 def hold_view(hold: Hold) -> HoldView:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby, product
+from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from domain.endings import final_period_id, lapses
 from domain.ledger import fingerprint
 from domain.lots import Account, PendingAward
 from domain.terms import PARTNER_SQL, PROGRAMME_SQL, Partner, Programme
+from domain.values import OPERATOR_ID
 
 LAPSE_KEY = "system:lapse:{}"
 """Key of the command that cancels what lapsed of a purchase, by its first such award: it cannot be booked twice."""
@@ -26,7 +27,11 @@ def cancel_lapsed(batch: Batch, account: Account, cause: Cause) -> None:
 
     A return of no goods: what comes back of the purchase later takes no points any more, and none are missing.
     """
-    lapsed = [a for a in account.awards if a.open_points and lapses(batch.configuration, a, cause.period_id)]
+    lapsed = [
+        award
+        for award in account.awards
+        if award.open_points and lapses(batch.configuration, award, cause.period_id, cause.recorded_at)
+    ]
     for _, group in groupby(sorted(lapsed, key=attrgetter("command_id", "id")), key=attrgetter("command_id")):
         awards = list(group)
         row = _command_row(batch, awards, cause)
@@ -92,10 +97,16 @@ async def load_gone(connection: AsyncConnection, now: datetime) -> Gone:
     found = Gone([], [])
     programmes = [Programme(*row) for row in await connection.execute(PROGRAMME_SQL)]
     partners = [Partner(*row) for row in await connection.execute(PARTNER_SQL)]
-    for programme, partner in product(programmes, partners):
-        last_id = final_period_id(programme, partner)
-        since = None if last_id is None else programme.calendar.span(last_id).closes_at
-        if since is not None and since <= now:
-            found.gone_ids.append(partner.id)
-            found.gone_since.append(since)
+    for programme in programmes:
+        ended_at = programme.burn_ends_at
+        if ended_at is not None and ended_at <= now:
+            # Everybody is, the operator too.
+            everybody = [OPERATOR_ID, *(partner.id for partner in partners)]
+            return Gone(everybody, [ended_at] * len(everybody))
+        for partner in partners:
+            last_id = final_period_id(programme, partner)
+            since = None if last_id is None else programme.calendar.span(last_id).closes_at
+            if since is not None and since <= now:
+                found.gone_ids.append(partner.id)
+                found.gone_since.append(since)
     return found

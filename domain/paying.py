@@ -43,7 +43,8 @@ def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
     awards = [award.pending for award in purchase.awards if award.pending is not None]
     period_id = batch.clock.booking(command.occurred_at).period_id
     waiting = [award for award in awards if award.waits_for_payment and award.open_points]
-    paid = [award for award in waiting if not lapses(batch.configuration, award, period_id)]
+    instant = batch.clock.expiry_instant(command.occurred_at)
+    paid = [award for award in waiting if not lapses(batch.configuration, award, period_id, instant)]
     if not paid:
         message = "no points of this purchase wait for a payment: they never did, it was confirmed, or all is returned"
         raise Refused(RefusalCode.NOTHING_PENDING, message)

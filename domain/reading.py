@@ -86,9 +86,9 @@ class LotUseRow(NamedTuple):
 # "Past" is decided here and nowhere else for balances: a lot's grace, if it has one, replaces its expiry.
 MEMBER_COLUMNS_SQL = """
     m.id, m.account_id, m.state, m.enrolled_at, m.partner_id, m.attributes::text,
-    a.available - a.owed - CASE WHEN a.next_expires_at <= :now THEN
+    a.available - a.owed - CASE WHEN a.next_expires_at <= past_instant(:now) THEN
         (SELECT coalesce(sum(l.remaining), 0)::bigint FROM lot AS l
-          WHERE l.account_id = a.id AND l.remaining > 0 AND coalesce(l.grace_until, l.expires_at) <= :now)
+          WHERE l.account_id = a.id AND l.remaining > 0 AND coalesce(l.grace_until, l.expires_at) <= past_instant(:now))
         ELSE 0 END,
     a.pending, a.held, p.point_value_micro, p.currency, p.currency_digits
 """
@@ -130,9 +130,10 @@ IDENTIFIERS_SQL = text(
 )
 EXPIRIES_SQL = text(
     """
-    SELECT DISTINCT ON (account_id) account_id, sum(remaining)::bigint, coalesce(grace_until, expires_at) AS at
+    SELECT DISTINCT ON (account_id) account_id, sum(remaining)::bigint,
+           least(coalesce(grace_until, expires_at), points_end()) AS at
       FROM lot
-     WHERE account_id = ANY(:ids) AND remaining > 0 AND coalesce(grace_until, expires_at) > :now
+     WHERE account_id = ANY(:ids) AND remaining > 0 AND coalesce(grace_until, expires_at) > past_instant(:now)
      GROUP BY account_id, at
      ORDER BY account_id, at
     """

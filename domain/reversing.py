@@ -11,6 +11,7 @@ from domain.burning import check_points, expire_lot, lot_use
 from domain.campaign_awards import credited_budget, parts_before_and_after
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
 from domain.confirming import cancel
+from domain.endings import has_ended
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
@@ -350,7 +351,8 @@ def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, ins
     if lot.is_past(instant):
         if lot.remaining:
             expire_lot(batch, account, lot, cause)
-        lot.grace_until = instant + timedelta(days=batch.configuration.programme.grace_days)
+        if not has_ended(batch.configuration.programme, instant):
+            lot.grace_until = instant + timedelta(days=batch.configuration.programme.grace_days)
 
 
 # ---------------------------------------------------------------- both

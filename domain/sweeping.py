@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 
 from domain.batch import Batch, LastUse, Member
+from domain.batch_clock import END_OF_TIME
 from domain.burning import expire_past_lots
 from domain.commands import Sweep, Swept
 from domain.confirming import confirm_due, due_awards
@@ -42,8 +43,9 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     confirm_due(batch, account, cause.period_id, now)
     cancel_lapsed(batch, account, cause)
     # After it, so that what is confirmed too late to be of use expires with the rest.
-    past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(now)]
-    expire_past_lots(batch, account, cause, now)
+    instant = batch.clock.expiry_instant(now)
+    past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(instant)]
+    expire_past_lots(batch, account, cause, instant)
     # What was known of the next expiry is a lower bound: where it was too early, nothing is booked and it is put right.
     account.note_next_expiry()
     if last.is_left:
@@ -85,10 +87,10 @@ async def load_last_uses(connection: BatchConnection, account_ids: Collection[in
 # ---------------------------------------------------------------- finding what is due
 
 DUE_SOURCES = (
-    "SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :now",
+    "SELECT next_expires_at AS due_at, id AS account_id FROM account WHERE next_expires_at <= :past",
     """SELECT release_at AS due_at, account_id FROM pending_award
         WHERE release_at <= :now AND open_points > 0 AND NOT waits_for_payment""",
-    "SELECT expires_at AS due_at, account_id FROM hold WHERE state = 'OPEN' AND expires_at <= :now",
+    "SELECT expires_at AS due_at, account_id FROM hold WHERE state = 'OPEN' AND expires_at <= :past",
     *LAPSED_SOURCES,
 )
 """Where something may be due: each answers (since when, account) and has an index in that order."""
@@ -123,5 +125,6 @@ async def due_accounts(database: Database, now: datetime, after: Due, first: int
     """
     parameters = {"now": now, "after_at": after.due_at, "after_id": after.account_id, "first": first}
     async with database.reading(OPERATOR_ID) as connection:
-        parameters |= (await load_gone(connection, now))._asdict()
+        gone = await load_gone(connection, now)
+        parameters |= gone._asdict() | {"past": END_OF_TIME if OPERATOR_ID in gone.gone_ids else now}
         return [Due(*row) for row in (await connection.execute(DUE_SQL, parameters)).all()]

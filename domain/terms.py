@@ -6,7 +6,7 @@ local days of the programme's time zone; a range includes ``starts`` and exclude
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain.database import Connection, Database
-from domain.periods import Calendar, ExpiryPolicy, PeriodKind, local_date, lot_expiry, year_end_expiry
+from domain.periods import Calendar, ExpiryPolicy, PeriodKind, local_date, local_midnight, lot_expiry, year_end_expiry
 from domain.values import OPERATOR_ID, micro_per_minor
 
 PAID_FIRST = "PAID_FIRST"
@@ -58,6 +58,11 @@ class Programme:
     call_days: int
     minimum_settlement_micro: int
     version: int
+    issue_ends: date | None = None
+    """Last day on which points are issued anywhere; None: it goes on."""
+
+    burn_ends: date | None = None
+    """Last day on which points are burned: whatever is left then is past."""
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -68,6 +73,11 @@ class Programme:
     def minimum_settlement_minor(self) -> int:
         """Smallest amount that is paid: what is due below it is left to the partner's next statement."""
         return self.minimum_settlement_micro // micro_per_minor(self.currency_digits)
+
+    @cached_property
+    def burn_ends_at(self) -> datetime | None:
+        """First instant at which every lot is past; None: each by its own date."""
+        return None if self.burn_ends is None else local_midnight(self.burn_ends + timedelta(days=1), self.zone)
 
     @cached_property
     def calendar(self) -> Calendar:

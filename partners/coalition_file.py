@@ -80,6 +80,8 @@ class ProgrammeSection:
     dispute_days: int
     call_days: int
     minimum_settlement_micro: int
+    issue_ends: date | None = None
+    burn_ends: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
         "grace_days", "max_backdate_days", "member_transfers", "transfer_max_points", "transfer_max_points_per_day",
         "claw_back", "negative_limit_points", "hold_minutes", "advice_days", "dispute_days", "call_days",
         "minimum_settlement",
+        "issue_ends", "burn_ends",
     )  # fmt: skip
     section = Section(table, "programme", known, root.problems)
     currency, digits = _currency(section)
@@ -219,6 +222,7 @@ def _programme(root: Section) -> ProgrammeSection | None:
     if region not in SUPPORTED_REGIONS and region != NO_REGION:
         section.refuse(f'region = "{region}" must be a country of two capital letters, such as "DE"')
     expiry = section.choice("expiry", tuple(ExpiryPolicy), default=ExpiryPolicy.MONTHS)
+    issue_ends, burn_ends = section.last_days("issue_ends", "burn_ends", needs_both=False)
     programme = ProgrammeSection(
         name=section.text("name"),
         currency=currency,
@@ -242,6 +246,8 @@ def _programme(root: Section) -> ProgrammeSection | None:
         dispute_days=section.whole("dispute_days", 0, DAYS_MAX, default=7),
         call_days=section.whole("call_days", 0, 2 * DAYS_MAX, default=14),
         minimum_settlement_micro=section.micro("minimum_settlement", MONEY_MAX_MICRO, digits=digits, default=0),
+        issue_ends=issue_ends,
+        burn_ends=burn_ends,
     )
     if programme.call_days < programme.advice_days + programme.dispute_days:
         section.refuse(

@@ -1,14 +1,15 @@
 """Dates with which something ends: kept from changing what they ended, and from ending what was done since."""
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.endings import programme_final_id
 from domain.periods import Calendar, local_date, local_midnight
-from domain.terms import Configuration, Partner
-from partners.coalition_file import PartnerSection
+from domain.terms import Configuration, Partner, Programme
+from partners.coalition_file import PartnerSection, ProgrammeSection
 from partners.plan import Plan
 
 LAST_NOT_OPEN_SQL = text("SELECT coalesce(max(id), 0) FROM period WHERE state <> 'OPEN'")
@@ -17,7 +18,7 @@ LAST_NOT_OPEN_SQL = text("SELECT coalesce(max(id), 0) FROM period WHERE state <>
 USES_AFTER_SQL = text(
     """
     SELECT count(*) FROM command
-     WHERE partner_id = :partner_id AND period_id >= :first_period AND kind IN ('EARN', 'BURN', 'AUTHORIZATION')
+     WHERE period_id >= :first_period AND kind IN ('EARN', 'BURN', 'AUTHORIZATION')
        AND occurred_at >= :since
     """
 )
@@ -31,12 +32,24 @@ async def refusals_of_endings(
     calendar = current.programme.calendar
     today = local_date(now, calendar.zone)
     refusals = []
+    if plan.programme is not None and {"issue_ends", "burn_ends"} & plan.programme.values.keys():
+        new_programme = plan.programme.new
+        assert new_programme is not None
+        refused = [*_programme_refusals(current.programme, new_programme, last_not_open, today)]
+        for day, kinds, what in (
+            (new_programme.issue_ends, ["EARN"], "issue_ends"),
+            (new_programme.burn_ends, ["BURN", "AUTHORIZATION"], "burn_ends"),
+        ):
+            if not refused and day is not None and what in plan.programme.values:
+                refused += await _uses_after(connection, None, day, calendar, kinds, what)
+        refusals += [f"programme: {refusal}" for refusal in refused]
     for change in plan.partners:
         if not {"leaves_on", "run_off_until"} & change.values.keys() or change.new is None:
             continue
         refused = [*_partner_refusals(change.old, change.new, calendar, last_not_open, today)]
         if not refused and change.old is not None and change.new.leaves_on is not None:
-            refused += await _uses_after(connection, change.old, change.new.leaves_on, calendar)
+            kinds = ["EARN", "BURN", "AUTHORIZATION"]
+            refused += await _uses_after(connection, change.old.id, change.new.leaves_on, calendar, kinds, "leaves_on")
         refusals += [f"{change.subject}: {refusal}" for refusal in refused]
     return refusals
 
@@ -63,15 +76,40 @@ def _partner_refusals(
             yield f"{key} = {after} lies in {label}, which is closed: take a later day"
 
 
-async def _uses_after(connection: AsyncConnection, partner: Partner, leaves_on: date, calendar: Calendar) -> list[str]:
-    since = local_midnight(date.fromordinal(leaves_on.toordinal() + 1), calendar.zone)
+def _programme_refusals(old: Programme, new: ProgrammeSection, last_not_open: int, today: date) -> Iterator[str]:
+    calendar = old.calendar
+    last_id = programme_final_id(old)
+    if last_id is not None and last_id <= last_not_open:
+        yield f"its last statements are those of {calendar.label(last_id)}: issue_ends and burn_ends stay as they are"
+        return
+    for key in ("issue_ends", "burn_ends"):
+        before, after = getattr(old, key), getattr(new, key)
+        if before is not None and today > before and after != before:
+            yield f"{key} = {before} is over, and stays so"
+        elif after is not None and after != before and calendar.ordinal(after) <= last_not_open:
+            label = calendar.label(calendar.ordinal(after))
+            yield f"{key} = {after} lies in {label}, which is closed: take a later day"
+    if new.burn_ends is not None and new.burn_ends != old.burn_ends and new.burn_ends < today:
+        yield f"burn_ends = {new.burn_ends} is over: members must be able to burn what they have"
+
+
+async def _uses_after(
+    connection: AsyncConnection,
+    partner_id: int | None,
+    last_day: date,
+    calendar: Calendar,
+    kinds: list[str],
+    key: str,
+) -> list[str]:
+    """What happened after that last day, at the partner or (None) at any."""
     parameters = {
-        "partner_id": partner.id,
-        "since": since,
-        "first_period": calendar.ordinal(leaves_on) - 1,
+        "partner_id": partner_id,
+        "since": local_midnight(last_day + timedelta(days=1), calendar.zone),
+        "first_period": calendar.ordinal(last_day) - 1,
+        "kinds": kinds,
     }
     uses: int = (await connection.execute(USES_AFTER_SQL, parameters)).scalar_one()
     if uses == 0:
         return []
     what = "purchase or burn" if uses == 1 else "purchases or burns"
-    return [f"{uses} {what} happened after leaves_on = {leaves_on}: take a later day"]
+    return [f"{uses} {what} happened after {key} = {last_day}: take a later day"]

@@ -43,7 +43,7 @@ Wanted = TypeVar(
 NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules", "taxes"})
 """Fields that name a thing, or hold things with changes of their own."""
 
-ENDS = frozenset({"leaves_on", "run_off_until"})
+ENDS = frozenset({"leaves_on", "run_off_until", "issue_ends", "burn_ends"})
 """Dates with which something ends; what is new mostly has none."""
 
 COALITION = ""

@@ -28,6 +28,7 @@ from domain.database import (
     Database,
     sqlstate,
 )
+from domain.endings import has_ended, programme_final_id
 from domain.errors import RefusalCode, Refused
 from domain.ledger import ensure_periods
 from domain.members import is_clean_text
@@ -73,6 +74,7 @@ STATE_SQL = text("SELECT state FROM period WHERE id = :id")
 STATE_FOR_CLOSE_SQL = text("SELECT state FROM period WHERE id = :id FOR UPDATE")
 KEY_USE_SQL = text("SELECT label FROM period WHERE close_key = :key AND id <> :id")
 LAST_CLOSED_SQL = text("SELECT max(id) FROM period WHERE state = 'CLOSED'")
+POINTS_OPEN_SQL = text("SELECT EXISTS (SELECT FROM account WHERE available > 0 OR held > 0 OR pending > 0)")
 HAS_HISTORY_SQL = text("SELECT EXISTS (SELECT FROM period WHERE imported)")
 FIRST_BOOKED_SQL = text(
     """
@@ -95,7 +97,8 @@ async def close_period(database: Database, clock: Clock, label: str, key: str) -
 
     Raises Refused: INPUT_INVALID (the key), PERIOD_NOT_FOUND (no label, or before the first period), PERIOD_NOT_ENDED,
     EARLIER_PERIOD_OPEN, IDEMPOTENCY_CONFLICT (the key closed another period), AUDIT_FAILED naming the places (the
-    period stays CLOSING; close again when they are repaired), OVERLOADED (another close is at work for too long).
+    period stays CLOSING; close again when they are repaired), OVERLOADED (another close is at work for too long),
+    POINTS_OPEN (the programme ended).
     """
     if not is_clean_text(key, KEY_MAX_CHARACTERS):
         message = f"an idempotency key has 1 to {KEY_MAX_CHARACTERS} printable characters"
@@ -187,6 +190,12 @@ async def _checked(connection: AsyncConnection, clock: Clock, period_id: int, ke
     if clock() < span.closes_at:
         message = f"{span.label} ends at {span.closes_at.astimezone(calendar.zone).isoformat()}"
         raise Refused(RefusalCode.PERIOD_NOT_ENDED, message, "label")
+    last_id = programme_final_id(configuration.programme)
+    if last_id is not None and period_id >= last_id and (await connection.execute(POINTS_OPEN_SQL)).scalar_one():
+        message = (
+            "the programme ended, and points are open still: run `coalition sweep`, or let the worker, and try again"
+        )
+        raise Refused(RefusalCode.POINTS_OPEN, message, "label")
     if next_id < period_id:
         message = f"{calendar.label(next_id)} is to be closed first"
         raise Refused(RefusalCode.EARLIER_PERIOD_OPEN, message, "label")
@@ -210,7 +219,9 @@ async def _book_fixed_fees(
     connection: AsyncConnection, clock: Clock, configuration: Configuration, span: PeriodSpan
 ) -> None:
     # Once, not prorated, for whoever's terms cover the period's last instant, suspended partners included, those that
-    # left before it not.
+    # left before it not, and nobody once the programme ended.
+    if has_ended(configuration.programme, span.closes_at - INSTANT):
+        return
     day = local_date(span.closes_at - INSTANT, configuration.programme.zone)
     in_force_then = [
         in_force(versions, day)

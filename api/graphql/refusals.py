@@ -16,6 +16,8 @@ described_enum(
         "BUDGET_EXHAUSTED": "The partner's budget does not cover the award. Raise it, then send the same key again.",
         "PARTNER_SUSPENDED": "The partner can neither issue nor take points. Ask the operator.",
         "PARTNER_LEFT": "The partner left the coalition before that, or its run-off is over. Ask the operator.",
+        "PROGRAMME_ENDED": "The programme's last day of issuing, or of burning, is over.",
+        "POINTS_OPEN": "The programme ended, and points are open still. Let the worker expire them, then close again.",
         "STORE_NOT_FOUND": "The partner has no such store. Check storeId or storeCode.",
         "IDEMPOTENCY_CONFLICT": "This key was used before with other input. Use a new key for a new command.",
         "DUPLICATE_REFERENCE": "This reference was used before for the same kind and store.",

@@ -114,3 +114,71 @@ def test_dates_of_the_file_are_checked(given: str, problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_coalition(file().replace('name = "Fuel"', f'name = "Fuel"\n{given}'))
     assert str(caught.value) == f'partner "fuel": {problem}'
+
+
+def ending(issue_ends: str | None = None, burn_ends: str | None = None) -> str:
+    """A programme that ends on those days."""
+    given = {"issue_ends": issue_ends, "burn_ends": burn_ends}
+    days: dict[str, Any] = {key: Day(day) for key, day in given.items() if day is not None}
+    return coalition(partner("grocer"), **days)
+
+
+async def test_the_end_of_the_programme_is_planned_and_called_off(database: Database) -> None:
+    async with till_on(database, ending()) as till:
+        assert await applied(till, ending("2017-03-31", "2017-06-30")) == [
+            "change programme: issue_ends none → 2017-03-31, burn_ends none → 2017-06-30",
+            "6 unchanged",
+        ]
+        till.clock.to(2017, 4, 1)
+        over = "programme: issue_ends = 2017-03-31 is over, and stays so"
+        assert await refused(till, ending("2017-04-30", "2017-06-30")) == over
+        assert await refused(till, ending()) == over
+        assert (await applied(till, ending("2017-03-31", "2017-05-31")))[0] == (
+            "change programme: burn_ends 2017-06-30 → 2017-05-31"
+        )
+        assert await refused(till, ending("2017-03-31", "2017-03-31")) == (
+            "programme: burn_ends = 2017-03-31 is over: members must be able to burn what they have"
+        )
+        till.clock.to(2017, 6, 1)
+        assert await refused(till, ending("2017-03-31", "2017-06-30")) == (
+            "programme: burn_ends = 2017-05-31 is over, and stays so"
+        )
+        till.clock.to(2017, 7, 1)
+        for month in range(1, 7):
+            await close_period(till.database, till.clock, f"2017-0{month}", f"{month}")
+        # What is left on 31 May is past with June, so that June is the last one.
+        assert await refused(till, ending("2017-03-31")) == (
+            "programme: its last statements are those of 2017-06: issue_ends and burn_ends stay as they are"
+        )
+
+
+async def test_the_programme_ends_neither_in_a_closed_period_nor_before_what_was_done(database: Database) -> None:
+    async with till_on(database, ending()) as till:
+        await till.enrolled("card-1")
+        till.clock.to(2017, 4, 2)
+        for month in (1, 2):
+            await close_period(till.database, till.clock, f"2017-0{month}", f"{month}")
+        assert await refused(till, ending("2017-02-28", "2017-06-30")) == (
+            "programme: issue_ends = 2017-02-28 lies in 2017-02, which is closed: take a later day"
+        )
+        await till.accept(till.purchase("k", "10.00"))
+        assert await refused(till, ending("2017-04-01")) == (
+            "programme: 1 purchase or burn happened after issue_ends = 2017-04-01: take a later day"
+        )
+        await applied(till, ending("2017-04-02"))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"burn_ends": "2017-05-31"}, "burn_ends needs issue_ends: give both"),
+        (
+            {"issue_ends": "2017-05-31", "burn_ends": "2017-05-30"},
+            "burn_ends = 2017-05-30 lies before issue_ends = 2017-05-31",
+        ),
+    ],
+)
+def test_dates_of_the_programme_are_checked(given: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_coalition(ending(**given))
+    assert str(caught.value) == f"programme: {problem}"
