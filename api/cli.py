@@ -16,6 +16,7 @@ from typer._completion_classes import completion_init
 from api.cli_accounts import merge, pool_app, transfer, unmerge
 from api.cli_budgets import budgets, top_up
 from api.cli_deposits import deposit, deposits
+from api.cli_endings import outstanding
 from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, pending, sweep, worker
 from api.cli_payments import due, payment
@@ -128,6 +129,7 @@ app.command()(worker)
 app.command()(sweep)
 app.command()(pending)
 app.command()(expiring)
+app.command()(outstanding)
 app.command()(budgets)
 app.command(name="top-up")(top_up)
 

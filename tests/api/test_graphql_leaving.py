@@ -1,5 +1,6 @@
 """What the schema says of a partner that leaves: its state, its days, refusals by their code, its final statement."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from domain.database import Database
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop
+from tests.api.processes import a_coalition
 from tests.api.test_graphql_settlement import CLOSE
 from tests.factories import COALITION_TOML, apply_toml
 
@@ -73,3 +75,33 @@ async def test_its_final_statement_says_what_it_leaves(shop: Shop, time: Time) -
     ]
     own = (await (await shop.caller()).run(STATEMENTS, {"label": "2017-04"}))["settlementPeriod"]["statements"]
     assert own == statements[:1]
+
+
+def test_the_command_line_lists_what_is_outstanding() -> None:
+    with a_coalition() as shop:
+        shop.apply(LEAVING)
+        assert json.loads(shop.run("outstanding", "--json")) == []
+        rows = [
+            "kind,idempotency_key,partner,store,member_kind,member,occurred_at,amount,currency,points,reference",
+            "enroll,e,grocer,,card,c,2017-03-01T12:00:00Z,,,,",
+            "earn,k1,grocer,,card,c,2017-03-15T12:00:00Z,10.00,EUR,,k1",
+            "earn,k2,fuel,,card,c,2017-03-16T12:00:00Z,20.00,EUR,,k2",
+        ]
+        shop.run("import", "-", "--booking", "occurred", given="\n".join(rows))
+        grocer, fuel = json.loads(shop.run("outstanding", "--json"))
+        assert grocer == {
+            "partner": "grocer",
+            "paidBy": "grocer",
+            "lots": 1,
+            "available": 10,
+            "held": 0,
+            "poolValue": {"amount": "0.100000", "currency": "EUR"},
+            "firstExpiry": "2019-03-15T23:00:00+00:00",
+            "lastExpiry": "2019-03-15T23:00:00+00:00",
+            "leavesOn": "2017-03-20",
+            "finalStatement": "2017-04",
+        }
+        assert (fuel["available"], fuel["finalStatement"]) == (20, None)
+        assert json.loads(shop.run("outstanding", "--partner", "fuel", "--json")) == [fuel]
+        assert "0.210000 EUR" in shop.run("outstanding", "--partner", "fuel")
+        shop.run("outstanding", "--partner", "nobody", status=1)

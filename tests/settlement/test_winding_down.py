@@ -131,8 +131,13 @@ async def test_members_are_told_of_the_end(database: Database) -> None:
             early = await expiring_page(connection, till.clock.now, end, after=None, limit=10)
             notices = await expiring_page(connection, till.clock.now, till.clock.to(2017, 5, 20), after=None, limit=10)
         assert (early, [(one.points, [each.at for each in one.expiries]) for one in notices]) == ([], [(100, [end])])
-        till.clock.to(2017, 5, 1)
-        await till.accept(till.burn("b", 100))
+        # Points that only wait for their date, or are all held, are found by it alone.
+        till.clock.to(2017, 5, 9)
+        await till.accept(till.transfer("t", 40, target="card-2"))
+        await till.accept(till.authorization("h", 40, card="card-2"))
+        till.clock.to(2017, 5, 12)
+        assert await sweep_all(till) == 2
+        assert await till.rows("SELECT sum(available + held) FROM account") == [(0,)]
 
 
 async def test_what_was_due_before_the_end_is_charged_however_late(database: Database) -> None:
