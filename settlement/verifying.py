@@ -12,6 +12,7 @@ from domain.database import Database
 from domain.periods import Clock
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import decimal_from_micro
+from settlement.copies import copy_problems
 from settlement.documents import PeriodFacts, close_digest, totals_facts
 from settlement.finals import load_finals
 from settlement.invariants import Check, Scope, check, check_ledger
@@ -73,6 +74,7 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         codes = await partner_codes(connection)
         checks.append(await check_payments(connection, programme.currency_digits))
         checks.append(await check_tenancy(database, connection, len(periods), WHEN_VERIFYING))
+        copies = await copy_problems(connection)
     facts = [
         PeriodFacts(p.id, p.label, p.opens_at, p.closes_at, programme.currency, programme.currency_digits)
         for p in closed
@@ -82,7 +84,8 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         6: [place for period in closed for place in _figure_problems(period, scan, scope)],
         9: _chain_problems(closed, scan, stored),
     }
-    merged = sorted((_with_problems(one, extra.get(one.number, [])) for one in checks), key=lambda one: one.number)
+    problems = {one.number: [*extra.get(one.number, []), *copies.get(one.number, [])] for one in checks}
+    merged = sorted((_with_problems(one, problems[one.number]) for one in checks), key=lambda one: one.number)
     return VerifyReport(clock(), tuple(merged), tuple(period.label for period in closed))
 
 
