@@ -200,6 +200,8 @@ class _EarnReversal:
         if self.account_now is not self.account:
             usable += burn_order(self.account_now.lots, self.instant)
         own = [lot for lot in usable if award.lot_id is not None and self._is_of(award, lot)]
+        # First what certainly is: a lot of another purchase of that instant looks the same once it has moved.
+        own.sort(key=lambda lot: award.lot_id not in (lot.id, lot.parent_id))
         others = [lot for lot in usable if lot not in own]
         if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
             payer = (self._issuer_id(award), award.funder_id)

@@ -92,6 +92,14 @@ async def test_what_was_sent_while_members_were_merged_is_found_again_when_they_
     await till.refuse(till.purchase("k", "50.00", card="card-4"), RefusalCode.IDEMPOTENCY_CONFLICT, "idempotencyKey")
 
 
+async def test_a_return_takes_its_own_lot_before_one_that_moved_here_of_the_same_instant(till: Till) -> None:
+    await till.accept(till.purchase("k1", "60.00", card="card-2"))
+    await till.accept(till.merge("m"))
+    await till.accept(till.purchase("k2", "50.00"))
+    await till.accept(till.reversal("r", "k2"))
+    assert await till.movements("r", "points") == [(-50,)]
+
+
 async def test_what_cannot_be_merged(till: Till) -> None:
     nobody = MemberRef(identifier=("card", "nobody"))
     await till.refuse(till.merge("m", duplicate="card-1"), RefusalCode.INPUT_INVALID, "duplicate")

@@ -70,6 +70,7 @@ def unmerge(ledger: Ledger, record: Dict) -> None:
         ledger.book(OPERATOR, record["points"], 0, {})
     for lot in moved:
         lot["parent"]["left"] += lot["left"]
+        lot["parent"] |= {"until": lot["until"], "grace": lot["grace"]}  # as it rolled meanwhile
         lot |= {"left": 0, "went_back": True}
     merged["is_undone"] = True
     del ledger.stands_for[duplicate]

@@ -74,8 +74,10 @@ def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
         return
     own, now = award["lot"], ledger.account(record["person"])
     lots = ledger.usable(record["account"]) + (ledger.usable(now) if now != record["account"] else [])
-    mine = [lot for lot in lots if lot is own or lot["parent"] is own]
-    others = [lot for lot in lots if lot is not own and lot["parent"] is not own]
+    mine = sorted(
+        (lot for lot in lots if came_of(lot, own)), key=lambda lot: lot is not own and lot["parent"] is not own
+    )
+    others = [lot for lot in lots if not came_of(lot, own)]
     if ledger.programme.get("claw_back", "own_lot_then_issuer") == "own_lot_then_issuer":
         payer = (own["issuer"], own["funder"])
         others = [lot for lot in others if (lot["issuer"], lot["funder"]) == payer]
@@ -93,6 +95,11 @@ def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
     if window is not None and taken:
         ledger.draw(window, "consumed", -taken * (award["price"] + fee))
         ledger.use_blocks(award, -taken * (award["price"] + fee))
+
+
+def came_of(lot: Dict | None, own: Dict) -> bool:
+    """Whether it is the lot, or was moved out of it, at however many removes."""
+    return lot is not None and (lot is own or came_of(lot["parent"], own))
 
 
 def fetch(ledger: Ledger, record: Dict, parts: list[tuple[Dict, int]]) -> list[tuple[Dict, int]]:

@@ -1,6 +1,6 @@
 """The ledger against the auditor.
 
-MODEL_PROFILE chooses how long to look: "quick" (the default: 10 examples, always the same), "ci" (100,
+MODEL_PROFILE chooses how long to look: "quick" (the default: 10 examples of each machine, always the same), "ci" (100,
 other ones each time) or "long" (2,000). A failure prints the steps that lead to it, as few as were found; "hunt" (100,
 other ones) stops at the first and looks for no fewer.
 """
@@ -10,11 +10,12 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import URL
 
+from tests.model.accounts import Accounts
 from tests.model.driver import Driver
 from tests.model.life import Life
 
 
-@pytest.mark.parametrize("machine", [Life])
+@pytest.mark.parametrize("machine", [Life, Accounts])
 def test_ledger_and_auditor_agree(
     monkeypatch: pytest.MonkeyPatch,
     server: URL,
