@@ -20,7 +20,7 @@ from api.graphql.money import (
     money_from_micro,
 )
 from api.graphql.partners import BudgetStatus, Partner, budget_status, known_partner
-from api.graphql.refusals import Refusal, refusal_from
+from api.graphql.refusals import Refusal, refusable_field
 from domain import budget_reading
 from domain.errors import RefusalCode, Refused
 from settlement.top_ups import TopUp, top_up_budget
@@ -141,7 +141,7 @@ TopUpBudgetResult = Annotated[
 class BudgetMutations:
     """Mutation fields about budgets."""
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.topUpBudget",
         "Adds money that a partner paid in to its PREPAID budget: a new block, which raises the limit. It is booked as"
         " the partner's deposit and charges nothing; awards are charged on the statement as ever. The budget of today,"
@@ -154,22 +154,19 @@ class BudgetMutations:
     ) -> TopUpBudgetResult | None:
         """Tops a float up."""
         context, services, key = info.context, info.context.services, input.idempotency_key
-        try:
-            if (input.partner_id is None) == (input.partner_code is None):
-                message = "name the partner by exactly one of partnerId and partnerCode"
-                raise Refused(RefusalCode.INPUT_INVALID, message, "partnerCode")  # noqa: TRY301 (answered below)
-            partner_id = None if input.partner_id is None else plain_number("Partner", input.partner_id)
-            configuration = await services.configuration.current()
-            if input.partner_code is not None and configuration is not None:
-                found = configuration.partners_by_code.get(input.partner_code)
-                partner_id = None if found is None else found.id
-            made = await top_up_budget(
-                services.database,
-                services.clock,
-                TopUp(key, partner_id, input.amount.as_amount(), input.occurred_at, input.bank_reference, input.note),
-            )
-        except Refused as refused:
-            return refusal_from(refused, key)
+        if (input.partner_id is None) == (input.partner_code is None):
+            message = "name the partner by exactly one of partnerId and partnerCode"
+            raise Refused(RefusalCode.INPUT_INVALID, message, "partnerCode")
+        partner_id = None if input.partner_id is None else plain_number("Partner", input.partner_id)
+        configuration = await services.configuration.current()
+        if input.partner_code is not None and configuration is not None:
+            found = configuration.partners_by_code.get(input.partner_code)
+            partner_id = None if found is None else found.id
+        made = await top_up_budget(
+            services.database,
+            services.clock,
+            TopUp(key, partner_id, input.amount.as_amount(), input.occurred_at, input.bank_reference, input.note),
+        )
         return ToppedUpBudget(
             partner=await known_partner(context, made.block.partner_id),
             block=FloatBlock(row=made.block),

@@ -14,8 +14,7 @@ from api.graphql.inputs import KEY
 from api.graphql.money import After, Connection, First, Money, MoneyInput, connection_of, cursor_key, money_from_micro
 from api.graphql.partners import Partner, known_partner
 from api.graphql.proposals import REASON, ProposalResult
-from api.graphql.refusals import Refusal, refusal_from
-from domain.errors import Refused
+from api.graphql.refusals import Refusal, refusable_field
 from domain.proposals import ProposalReason
 from settlement import deposits
 from settlement.defaults import DefaultAsk, propose_default
@@ -98,7 +97,7 @@ class DepositQueries:
 class DepositMutations:
     """Mutation fields of deposits."""
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.recordDeposit",
         "Records money that a partner paid into its deposit, and books it in the open period. It stands on no"
         " statement and pays none.",
@@ -118,10 +117,7 @@ class DepositMutations:
             input.bank_reference,
             context.principal.client_id,
         )
-        try:
-            recorded = await deposits.record_deposit(services.database, services.clock, given)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        recorded = await deposits.record_deposit(services.database, services.clock, given)
         return RecordedDeposit(
             partner=await known_partner(context, recorded.account.partner_id),
             deposit=Deposit(account=recorded.account),
@@ -130,7 +126,7 @@ class DepositMutations:
             idempotency_key=key,
         )
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.proposeDepositPayout",
         "Proposes to pay a part of a partner's deposit out; the approval of another client books it.",
     )
@@ -144,15 +140,10 @@ class DepositMutations:
         ask = deposits.PayoutAsk(
             plain_number("Partner", input.partner_id), input.amount.as_amount(), input.reason, input.note
         )
-        try:
-            step = await deposits.propose_payout(
-                services.database, services.clock, context.principal.client_id, key, ask
-            )
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await deposits.propose_payout(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.proposeDefault",
         "Proposes to declare a statement in default that is DUE. The approval of another client covers what is open by"
         " then: first out of what the operator owes the partner of other statements, then out of its deposit; the rest"
@@ -166,8 +157,5 @@ class DepositMutations:
         context.forget()
         services = context.services
         ask = DefaultAsk(plain_number("Partner", input.partner_id), input.label, input.reason, input.note)
-        try:
-            step = await propose_default(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await propose_default(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)

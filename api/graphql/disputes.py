@@ -14,9 +14,8 @@ from api.graphql.line_kinds import StatementLineKind
 from api.graphql.members import filter_partner
 from api.graphql.money import After, Connection, First, MoneyInput, connection_of, cursor_key
 from api.graphql.proposals import ProposalResult
-from api.graphql.refusals import refusal_from
+from api.graphql.refusals import refusable_field
 from api.graphql.settlement import statement_partner
-from domain.errors import Refused
 from domain.positions import LineKind
 from settlement.disputed import DisputeConditions, DisputeReason, DisputeState, disputes_page
 from settlement.disputes import DisputeAsk, DisputeStep, OutcomeAsk, open_dispute, propose_outcome, withdraw_dispute
@@ -159,7 +158,7 @@ class DisputeQueries:
 class DisputeMutations:
     """Mutation fields about disputes."""
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.disputeStatement",
         "Disputes a line of your closed statement until its disputeUntil: you were charged too much, or credited too"
         " little. A disputed charge is not due until it is decided.",
@@ -182,13 +181,10 @@ class DisputeMutations:
             input.reason_code,
             input.note,
         )
-        try:
-            step = await open_dispute(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await open_dispute(services.database, services.clock, context.principal.client_id, key, ask)
         return dispute_receipt(step, key)
 
-    @guarded_field("Mutation.withdrawDispute", "Takes back your own open dispute; what it withheld is due again.")
+    @refusable_field("Mutation.withdrawDispute", "Takes back your own open dispute; what it withheld is due again.")
     async def withdraw_dispute(
         self, info: Info, input: Annotated[WithdrawDisputeInput, strawberry.argument(description="Which one.")]
     ) -> DisputeResult | None:
@@ -197,13 +193,10 @@ class DisputeMutations:
         services = context.services
         context.forget()
         dispute_id = dispute_number(context, input.dispute_id)
-        try:
-            step = await withdraw_dispute(services.database, services.clock, context.viewer_id, key, dispute_id)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await withdraw_dispute(services.database, services.clock, context.viewer_id, key, dispute_id)
         return dispute_receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.decideDispute",
         "Proposes to accept a dispute in whole or part, or to reject it; approveProposal by another client decides it.",
     )
@@ -219,10 +212,7 @@ class DisputeMutations:
             None if input.amount is None else input.amount.as_amount(),
             input.note,
         )
-        try:
-            step = await propose_outcome(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await propose_outcome(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)
 
 

@@ -14,7 +14,7 @@ from api.graphql.line_kinds import StatementLineKind
 from api.graphql.members import MemberRef
 from api.graphql.money import After, Connection, First, MoneyInput, connection_of, cursor_key
 from api.graphql.proposals import REASON, Proposal, ProposalReceipt, ProposalResult
-from api.graphql.refusals import Refusal, refusal_from
+from api.graphql.refusals import Refusal, refusable_field, refusal_of
 from api.graphql.scalars import Points
 from api.graphql.scopes import PROPOSAL_SCOPES, in_words
 from domain import commands, proposals, proposing
@@ -134,24 +134,21 @@ def receipt(step: Step, key: str) -> ProposalReceipt:
 
 
 async def decide(context: Context, given: DecideProposalInput, state: ProposalState) -> ProposalReceipt | Refusal:
-    """Takes the step that ends a proposal. Raises FORBIDDEN without the scope of its kind."""
+    """Takes the step that ends a proposal. Raises Refused, and FORBIDDEN without the scope of its kind."""
     services, key = context.services, given.idempotency_key
     decision = Decision(state, context.principal.client_id, key, given.note)
     numbers = services.ids.decode(context.viewer_id, "Proposal", given.proposal_id)
-    try:
-        async with services.database.posting() as connection:
-            found = None if numbers is None else await proposing.proposal_by_id(connection, numbers[0])
-        if found is None:
-            raise Refused(RefusalCode.PROPOSAL_NOT_FOUND, "there is no such proposal", "proposalId")  # noqa: TRY301 (answered below)
-        _require_scope(context, found.content.kind)
-        if state != ProposalState.APPROVED:
-            return receipt(await proposing.end_proposal(services.database, services.clock, found.id, decision), key)
-        if found.content.kind == ProposalKind.POINTS:
-            return await _approve_points(context, found, decision)
-        approve = _APPROVALS.get(found.content.kind, approve_money)
-        return receipt(await approve(services.database, services.clock, found.id, decision), key)
-    except Refused as refused:
-        return refusal_from(refused, key)
+    async with services.database.posting() as connection:
+        found = None if numbers is None else await proposing.proposal_by_id(connection, numbers[0])
+    if found is None:
+        raise Refused(RefusalCode.PROPOSAL_NOT_FOUND, "there is no such proposal", "proposalId")
+    _require_scope(context, found.content.kind)
+    if state != ProposalState.APPROVED:
+        return receipt(await proposing.end_proposal(services.database, services.clock, found.id, decision), key)
+    if found.content.kind == ProposalKind.POINTS:
+        return await _approve_points(context, found, decision)
+    approve = _APPROVALS.get(found.content.kind, approve_money)
+    return receipt(await approve(services.database, services.clock, found.id, decision), key)
 
 
 def _require_scope(context: Context, kind: ProposalKind) -> None:
@@ -166,13 +163,7 @@ async def _approve_points(context: Context, found: proposals.Proposal, decision:
     services = context.services
     outcome = await services.queue.post(adjust_command(found, decision, services.clock))
     if isinstance(outcome, commands.Refusal):
-        return Refusal(
-            code=outcome.code,
-            message=outcome.message,
-            field=outcome.field,
-            retryable=outcome.retryable,
-            idempotency_key=decision.key,
-        )
+        return refusal_of(outcome._replace(key=decision.key))
     async with services.database.posting() as connection:
         after = await proposing.proposal_by_id(connection, found.id)
     assert after is not None
@@ -215,7 +206,9 @@ class ProposalQueries:
 class ProposalMutations:
     """Mutation fields about proposals."""
 
-    @guarded_field("Mutation.proposeAdjustment", "Proposes a credit or debit of a partner; another client approves it.")
+    @refusable_field(
+        "Mutation.proposeAdjustment", "Proposes a credit or debit of a partner; another client approves it."
+    )
     async def propose_adjustment(
         self, info: Info, input: Annotated[ProposeAdjustmentInput, strawberry.argument(description="The adjustment.")]
     ) -> ProposalResult | None:
@@ -230,13 +223,10 @@ class ProposalMutations:
             None if input.line_kind is None else LineKind(input.line_kind.value),
         )
         services = context.services
-        try:
-            step = await propose_adjustment(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await propose_adjustment(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.proposePointsAdjustment",
         "Proposes to give points to a member, or to take some, at the operator's expense; another client approves it.",
     )
@@ -246,26 +236,23 @@ class ProposalMutations:
         """Proposes an adjustment of points."""
         context, key = info.context, input.idempotency_key
         services = context.services
-        try:
-            member_key = input.member.key(context)
-            member = None if member_key is None else await context.loaders.members.find(member_key)
-            if member is None:
-                message = "no member has this id or identifier"
-                raise Refused(RefusalCode.MEMBER_NOT_FOUND, message, "member")  # noqa: TRY301 (answered below)
-            content = Content(
-                ProposalKind.POINTS,
-                plain_number("Partner", input.partner_id) or OPERATOR_ID,
-                input.reason,
-                input.note,
-                points=input.points,
-                member_id=member.id,
-            )
-            step = await propose_points(services.database, services.clock, context.principal.client_id, key, content)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        member_key = input.member.key(context)
+        member = None if member_key is None else await context.loaders.members.find(member_key)
+        if member is None:
+            message = "no member has this id or identifier"
+            raise Refused(RefusalCode.MEMBER_NOT_FOUND, message, "member")
+        content = Content(
+            ProposalKind.POINTS,
+            plain_number("Partner", input.partner_id) or OPERATOR_ID,
+            input.reason,
+            input.note,
+            points=input.points,
+            member_id=member.id,
+        )
+        step = await propose_points(services.database, services.clock, context.principal.client_id, key, content)
         return receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.proposeOverdraft",
         "Proposes what a budget window may spend beyond its limit; another client approves it.",
     )
@@ -283,13 +270,10 @@ class ProposalMutations:
             input.until,
         )
         services = context.services
-        try:
-            step = await propose_overdraft(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await propose_overdraft(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.proposeWriteOff",
         "Proposes to let a partner off what it owes of a closed statement; another client approves it.",
     )
@@ -306,13 +290,10 @@ class ProposalMutations:
             input.label,
         )
         services = context.services
-        try:
-            step = await propose_write_off(services.database, services.clock, context.principal.client_id, key, ask)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        step = await propose_write_off(services.database, services.clock, context.principal.client_id, key, ask)
         return receipt(step, key)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.approveProposal",
         "Approves what another client proposed, and does it. The scope is that of its kind: settlement:operate for"
         " money, points:adjust for points, program:write for overdrafts.",
@@ -324,14 +305,14 @@ class ProposalMutations:
         info.context.forget()
         return await decide(info.context, input, ProposalState.APPROVED)
 
-    @guarded_field("Mutation.rejectProposal", "Rejects what another client proposed; scopes as for approveProposal.")
+    @refusable_field("Mutation.rejectProposal", "Rejects what another client proposed; scopes as for approveProposal.")
     async def reject_proposal(
         self, info: Info, input: Annotated[DecideProposalInput, strawberry.argument(description="Which one.")]
     ) -> ProposalResult | None:
         """Rejects a proposal."""
         return await decide(info.context, input, ProposalState.REJECTED)
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.withdrawProposal", "Takes back what your own client proposed; scopes as for approveProposal."
     )
     async def withdraw_proposal(

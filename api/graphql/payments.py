@@ -19,9 +19,8 @@ from api.graphql.money import (
     cursor_key,
     money_from_minor,
 )
-from api.graphql.refusals import Refusal, refusal_from
+from api.graphql.refusals import Refusal, refusable_field
 from api.graphql.settlement import SettlementStatement
-from domain.errors import Refused
 from domain.values import OPERATOR_ID
 from settlement import payments, reading
 
@@ -97,7 +96,7 @@ class PaymentQueries:
 class PaymentMutations:
     """Mutation fields of payments."""
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.recordPayment",
         "Records a payment on the statement that it pays, and books it in the open period. Too much and too little"
         " stay visible as what is open; a payment sent back is recorded with the other sign.",
@@ -110,22 +109,19 @@ class PaymentMutations:
         context.forget()
         # An id that names nobody is that of a partner without statements.
         partner_id = plain_number("Partner", input.partner_id) or OPERATOR_ID
-        try:
-            recorded = await payments.record_payment(
-                context.services.database,
-                context.services.clock,
-                payments.NewPayment(
-                    key,
-                    partner_id,
-                    input.label,
-                    input.amount.as_amount(),
-                    input.value_date,
-                    input.bank_reference,
-                    context.principal.client_id,
-                ),
-            )
-        except Refused as refused:
-            return refusal_from(refused, key)
+        recorded = await payments.record_payment(
+            context.services.database,
+            context.services.clock,
+            payments.NewPayment(
+                key,
+                partner_id,
+                input.label,
+                input.amount.as_amount(),
+                input.value_date,
+                input.bank_reference,
+                context.principal.client_id,
+            ),
+        )
         paid = recorded.payment
         (statement,) = await statements_by_key(context, [(paid.period_id, paid.partner_id)])
         return RecordedPayment(

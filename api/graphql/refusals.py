@@ -1,8 +1,13 @@
 """Refusals: commands that were not done, as data of the schema."""
 
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
 import strawberry
 
-from api.graphql.fields import described_enum
+from api.graphql.context import Info
+from api.graphql.fields import described_enum, guarded_field
 from domain import commands
 from domain.errors import RefusalCode, Refused
 
@@ -83,6 +88,20 @@ def refusal_of(outcome: commands.Refusal) -> Refusal:
     )
 
 
-def refusal_from(refused: Refused, key: str) -> Refusal:
-    """The schema's value of a refusal that was raised."""
-    return refusal_of(commands.Refusal(refused.code, refused.message, refused.field, key))
+Resolver = TypeVar("Resolver", bound=Callable[..., Awaitable[Any]])
+
+
+def refusable_field(coordinate: str, description: str) -> Callable[[Resolver], Resolver]:
+    """A mutation field whose ``input`` has a key: what its method raises as Refused is answered as a Refusal."""
+
+    def made(resolver: Resolver) -> Resolver:
+        @wraps(resolver)
+        async def answered(source: object, info: Info, input: Any) -> object:
+            try:
+                return await resolver(source, info, input)
+            except Refused as refused:
+                return refusal_of(commands.Refusal(refused.code, refused.message, refused.field, input.idempotency_key))
+
+        return guarded_field(coordinate, description)(cast("Resolver", answered))
+
+    return made

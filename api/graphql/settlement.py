@@ -24,10 +24,9 @@ from api.graphql.money import (
 )
 from api.graphql.outstanding import OutstandingPoints, outstanding_points
 from api.graphql.partners import Partner, known_partner
-from api.graphql.refusals import Refusal, refusal_from
+from api.graphql.refusals import Refusal, refusable_field
 from api.graphql.scalars import Points
 from api.graphql.statements import BudgetStatement, Payment, StatementLine, StatementTax, budget_statement
-from domain.errors import Refused
 from settlement import closing, reading
 from settlement.clearing import StatementState, clearing_dates, statement_state
 from settlement.invariants import Check
@@ -482,7 +481,7 @@ class SettlementQueries:
 class SettlementMutations:
     """Mutation fields of the settlement."""
 
-    @guarded_field(
+    @refusable_field(
         "Mutation.closePeriod",
         "Closes the next period once it has ended: audits it, settles every partner, and seals it for good.",
     )
@@ -493,8 +492,5 @@ class SettlementMutations:
         context = info.context
         context.forget()
         key = input.idempotency_key
-        try:
-            closed = await closing.close_period(context.services.database, context.services.clock, input.label, key)
-        except Refused as refused:
-            return refusal_from(refused, key)
+        closed = await closing.close_period(context.services.database, context.services.clock, input.label, key)
         return ClosedPeriod(period=SettlementPeriod(row=closed.period), replayed=closed.replayed, idempotency_key=key)
