@@ -1,6 +1,6 @@
 """Who is asking, as the platform sees it."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 import strawberry
@@ -45,6 +45,21 @@ class Limits:
     )
 
 
+@strawberry.type(description="What holds for the whole coalition.")
+class Programme:
+    """The programme, as far as a till needs it."""
+
+    name: str = strawberry.field(description="Its name.")
+    currency: str = strawberry.field(description="The one currency of all its amounts, by its ISO 4217 code.")
+    timezone: str = strawberry.field(description="The time zone of its days and periods, by its IANA name.")
+    issue_ends: date | None = strawberry.field(
+        description="Last day, in its time zone, on which points are issued; null while no end is set."
+    )
+    burn_ends: date | None = strawberry.field(
+        description="Last day on which points are burned: what is left then expires; null while no end is set."
+    )
+
+
 @strawberry.type(description="Who is asking: the client behind the token.")
 class Viewer:
     """The principal of the request."""
@@ -74,6 +89,21 @@ class Viewer:
     def token_expires_at(self, info: Info) -> datetime:
         """End of the token."""
         return info.context.principal.expires_at
+
+    @described_field("What holds for the whole coalition; null before its file was applied.")
+    async def programme(self, info: Info) -> Programme | None:
+        """The programme."""
+        configuration = await info.context.services.configuration.current()
+        if configuration is None:
+            return None
+        held = configuration.programme
+        return Programme(
+            name=held.name,
+            currency=held.currency,
+            timezone=held.timezone,
+            issue_ends=held.issue_ends,
+            burn_ends=held.burn_ends,
+        )
 
     @described_field("What one request may hold.")
     def limits(self) -> Limits:

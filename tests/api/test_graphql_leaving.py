@@ -105,3 +105,15 @@ def test_the_command_line_lists_what_is_outstanding() -> None:
         assert json.loads(shop.run("outstanding", "--partner", "fuel", "--json")) == [fuel]
         assert "0.210000 EUR" in shop.run("outstanding", "--partner", "fuel")
         shop.run("outstanding", "--partner", "nobody", status=1)
+
+
+async def test_everybody_sees_when_the_programme_ends(shop: Shop) -> None:
+    query = "{ viewer { programme { name currency timezone issueEnds burnEnds } } }"
+    grocer = await shop.caller()
+    programme = {"name": "Harbour Coalition", "currency": "EUR", "timezone": "Europe/Berlin"}
+    found = (await grocer.run(query))["viewer"]["programme"]
+    assert found == programme | {"issueEnds": None, "burnEnds": None}
+    ending = "[programme]\nissue_ends = 2017-03-31\nburn_ends = 2017-04-30\n"
+    await apply_toml(shop.services.database, COALITION_TOML.replace("[programme]\n", ending, 1))
+    found = (await grocer.run(query))["viewer"]["programme"]
+    assert found == programme | {"issueEnds": "2017-03-31", "burnEnds": "2017-04-30"}
