@@ -69,6 +69,9 @@ def _driver_form(statement: TextClause) -> tuple[str, Sequence[str]]:
     return str(compiled), compiled.positiontup or ()
 
 
+EXPORT_SNAPSHOT_SQL = text("SELECT pg_export_snapshot()")
+
+
 def int_array(numbers: Iterable[int]) -> str:
     """Whole numbers as the text of an array, for CAST(CAST(:ids AS text) AS bigint[]).
 
@@ -155,6 +158,14 @@ class Database:
             await connection.execution_options(isolation_level=isolation)
             async with connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def beside(self, connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+        """Another transaction of the posting role, which reads the snapshot of that one, a REPEATABLE READ one."""
+        snapshot = (await connection.execute(EXPORT_SNAPSHOT_SQL)).scalar_one()
+        async with self.posting("REPEATABLE READ") as other:
+            await other.execute(text(f"SET TRANSACTION SNAPSHOT '{snapshot}'"))  # the server's own word for it
+            yield other
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[BatchConnection]:

@@ -268,7 +268,7 @@ async def _audit(database: Database, period: PeriodFacts) -> Audited:
     async with database.posting("REPEATABLE READ") as connection:
         before = (await connection.execute(CLOSED_BEFORE_SQL)).all()
         left = {row.id: (int(row.pool_micro), int(row.points)) for row in before}
-        scan = await scan_ledger(connection, period.id)
+        scan = await scan_ledger(database, connection, period.id)
         programme = Programme(*(await connection.execute(PROGRAMME_SQL)).one())
         billing = await load_billing(connection, programme, period.id)
         scope = Scope(period.id, (period.id,), period.currency_digits, left, {period.id: billing})

@@ -6,8 +6,9 @@ wrong ones cancel out has odds of one in two thousand million. Where a checksum 
 the rows by a join; ``verify`` always joins.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import MovementKind
+from domain.database import Database
 from domain.ledger import (
     FINGERPRINT_SQL,
     HASHED_PARTNER_ENTRY_COLUMNS,
@@ -429,41 +431,52 @@ class LedgerScan:
         return found
 
 
-async def scan_ledger(connection: AsyncConnection, period_id: int | None) -> LedgerScan:
+async def scan_ledger(database: Database, connection: AsyncConnection, period_id: int | None) -> LedgerScan:
     """Reads every big table once. ``period_id``: whose rows' hashes are recomputed; None: all rows, all fingerprints.
 
-    The connection's transaction is REPEATABLE READ, so that all of it is one snapshot.
+    The connection's transaction is REPEATABLE READ, and so all of it is one snapshot: also what is read beside it,
+    because the movements take as long as all others together, and the server has more than one core.
     """
-    await connection.execute(PLANNER_SQL)
     everything = period_id is None
     parameters: dict[str, Any] = {} if everything else {"period_id": period_id}
     booked = 0 if everything else (await connection.execute(MOVEMENTS_OF_PERIOD_SQL, parameters)).scalar() or 0
     every = {"every": 1 if booked <= FINGERPRINTS_ALL_MAX else FINGERPRINTS_PER_CLOSE}
-    movements = await connection.execute(ALL_MOVEMENTS_SQL if everything else MOVEMENTS_SQL, parameters)
-    commands = await connection.execute(ALL_COMMANDS_SQL if everything else COMMANDS_SQL, parameters | every)
-    moved = await connection.execute(ALL_MOVED_SQL if everything else MOVED_SQL, parameters)
-    uses = await connection.execute(USES_SQL)
-    lots = await connection.execute(LOTS_SQL)
-    accounts = await connection.execute(ACCOUNTS_SQL)
-    pending = await connection.execute(PENDING_SQL)
-    holds = await connection.execute(HOLDS_SQL)
-    entries = await connection.execute(PARTNER_ENTRIES_SQL)
-    budgets = await connection.execute(BUDGETS_SQL)
-    terms = await connection.execute(TERMS_SQL)
+    movements_alone = [(ALL_MOVEMENTS_SQL if everything else MOVEMENTS_SQL, parameters)]
+    all_others = [
+        (ALL_COMMANDS_SQL if everything else COMMANDS_SQL, parameters | every),
+        (ALL_MOVED_SQL if everything else MOVED_SQL, parameters),
+        *((statement, {}) for statement in (USES_SQL, LOTS_SQL, ACCOUNTS_SQL, PENDING_SQL, HOLDS_SQL)),
+        *((statement, {}) for statement in (PARTNER_ENTRIES_SQL, BUDGETS_SQL, TERMS_SQL, POSITIONS_SQL)),
+    ]
+    async with database.beside(connection) as other:
+        beside = asyncio.create_task(_read(other, all_others))
+        try:
+            [movements] = await _read(connection, movements_alone)
+        finally:
+            # Whatever happened here: no connection goes back while it is at work.
+            await asyncio.wait([beside])
+    commands, moved, uses, lots, accounts, pending, holds, entries, budgets, terms, positions = beside.result()
     return LedgerScan(
-        [MovementGroup(row[0], MovementKind(row[1]), *_whole(row[2:])) for row in movements],
+        [MovementGroup(*_of_kind(row)) for row in movements],
         [CommandGroup(*_whole(row)) for row in commands],
-        int(moved.scalar_one()),
-        [UseGroup(row[0], MovementKind(row[1]), *_whole(row[2:])) for row in uses],
+        int(moved[0][0]),
+        [UseGroup(*_of_kind(row)) for row in uses],
         [LotGroup(*_whole(row)) for row in lots],
-        AccountTotals(*_whole(accounts.one())),
+        AccountTotals(*_whole(accounts[0])),
         [PendingGroup(*_whole(row)) for row in pending],
         [HoldGroup(*_whole(row)) for row in holds],
         [EntryGroup(*_whole(row)) for row in entries],
-        [BudgetRow(*row) for row in budgets],
-        {row[0]: TermsPrices(*row) for row in terms},
-        positions_by_period(await connection.execute(POSITIONS_SQL)),
+        [BudgetRow(*_whole(row)) for row in budgets],
+        {row[0]: TermsPrices(*_whole(row)) for row in terms},
+        positions_by_period(positions),
     )
+
+
+async def _read(
+    connection: AsyncConnection, statements: Sequence[tuple[TextClause, Mapping[str, Any]]]
+) -> list[Sequence[Row[Any]]]:
+    await connection.execute(PLANNER_SQL)
+    return [(await connection.execute(statement, parameters)).all() for statement, parameters in statements]
 
 
 def positions_by_period(rows: Iterable[Row[Any]]) -> dict[int, dict[tuple[int, LineKind], Contribution]]:
@@ -473,6 +486,12 @@ def positions_by_period(rows: Iterable[Row[Any]]) -> dict[int, dict[tuple[int, L
         key = (row.partner_id, LineKind(row.kind))
         positions[row.period_id][key] = Contribution(*key, *_whole(row[3:]))
     return positions
+
+
+def _of_kind(values: Iterable[Any]) -> list[Any]:
+    """The second of whole values as a kind of movement."""
+    period_id, kind, *others = _whole(values)
+    return [period_id, MovementKind(kind), *others]
 
 
 def _whole(values: Iterable[Any]) -> list[Any]:

@@ -59,7 +59,7 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         programme = Programme(*row)
         periods = (await connection.execute(PERIODS_SQL)).all()
         closed = [period for period in periods if period.state == "CLOSED"]
-        scan = await scan_ledger(connection, None)
+        scan = await scan_ledger(database, connection, None)
         stored = await load_stored(connection, [period.id for period in closed])
         finals = {period.id: await load_finals(connection, programme, period.id) for period in closed}
         billings = billings_of(stored, {period.id: int(period.minimum_minor) for period in closed}, finals)

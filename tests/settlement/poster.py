@@ -1,7 +1,8 @@
-"""A second process that posts: run as ``python -m tests.settlement.poster URL NAME BORDER EPOCH SECONDS``.
+"""A second process that posts: run as ``python -m tests.settlement.poster URL NAME BORDER SECONDS``.
 
-Its clock runs as fast as the machine's and passes BORDER at EPOCH (seconds since 1970), so that several processes
-agree on when the period ends. Prints one line of JSON: the keys that were acknowledged, with their periods.
+Its clock runs as fast as the machine's and passes BORDER at an epoch (seconds since 1970) that it reads from standard
+input once it has said that it is ready, so that several processes agree on when the period ends, however long they take
+to start. Prints one line of JSON: the keys that were acknowledged, with their periods.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from domain.terms import ConfigurationCache
 from tests.factories import a_purchase
 
 AT_ONCE = 20
+READY = "ready"
 
 
 def running_clock(border: datetime, epoch: str) -> Clock:
@@ -27,14 +29,15 @@ def running_clock(border: datetime, epoch: str) -> Clock:
     return lambda: border + timedelta(microseconds=time.time_ns() // 1000 - int(epoch) * 1_000_000)
 
 
-async def post_until_done(url: str, name: str, border: datetime, epoch: str, seconds: int) -> dict[str, int]:
+async def post_until_done(url: str, name: str, border: datetime, seconds: int) -> dict[str, int]:
     """Posts purchases of 1.00 by card-1 until so many seconds after the border; answers key -> period."""
     parsed = make_url(url)
     database = Database(DatabaseUrls(parsed, parsed, parsed))
-    clock = running_clock(border, epoch)
     configuration = ConfigurationCache(database)
     loaded = await configuration.current()
     assert loaded is not None
+    print(READY, flush=True)  # noqa: T201 (the parent waits for it)
+    clock = running_clock(border, sys.stdin.readline())
     queue = PostingQueue(database, configuration, clock)
     queue.start()
     acknowledged = {}
@@ -51,6 +54,6 @@ async def post_until_done(url: str, name: str, border: datetime, epoch: str, sec
 
 
 if __name__ == "__main__":
-    url, name, border, epoch, seconds = sys.argv[1:]
-    done = asyncio.run(post_until_done(url, name, datetime.fromisoformat(border), epoch, int(seconds)))
+    url, name, border, seconds = sys.argv[1:]
+    done = asyncio.run(post_until_done(url, name, datetime.fromisoformat(border), int(seconds)))
     print(json.dumps(done))  # noqa: T201 (the parent reads it)

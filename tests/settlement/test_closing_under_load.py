@@ -13,10 +13,10 @@ from domain.errors import RefusalCode, Refused
 from settlement.closing import ClosedPeriod, close_period
 from settlement.verifying import verify
 from tests.factories import an_enrolment, apply_toml, open_till
-from tests.settlement.poster import running_clock
+from tests.settlement.poster import READY, running_clock
 
-START_SECONDS = 6
-POST_SECONDS = 4
+START_SECONDS = 2
+POST_SECONDS = 8
 FIRST_DAY = datetime(2017, 1, 15, 12, tzinfo=UTC)
 
 COUNTS_SQL = text("SELECT idempotency_key, period_id, recorded_at FROM command WHERE kind = 'EARN'")
@@ -31,16 +31,23 @@ async def test_two_processes_post_across_the_border_while_the_period_closes(
     january = calendar.span(calendar.containing(FIRST_DAY))
     async with open_till(database, FIRST_DAY) as till:
         await till.post(an_enrolment(configuration))
-    epoch = str(int(time.time()) + START_SECONDS)
-    clock = running_clock(january.closes_at, epoch)
     url = database_url.render_as_string(hide_password=False)
     posters = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.settlement.poster", url, f"p{number}", january.closes_at.isoformat(), epoch,
-            str(POST_SECONDS), stdout=asyncio.subprocess.PIPE,
+            sys.executable, "-m", "tests.settlement.poster", url, f"p{number}", january.closes_at.isoformat(),
+            str(POST_SECONDS), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )
         for number in range(2)
     ]  # fmt: skip
+    for poster in posters:
+        assert poster.stdout is not None
+        assert (await poster.stdout.readline()).decode().strip() == READY
+    epoch = str(int(time.time()) + START_SECONDS)
+    clock = running_clock(january.closes_at, epoch)
+    for poster in posters:
+        assert poster.stdin is not None
+        poster.stdin.write(f"{epoch}\n".encode())
+        await poster.stdin.drain()
     refusals: list[RefusalCode] = []
     closed: ClosedPeriod | None = None
     while closed is None:
