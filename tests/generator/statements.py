@@ -143,9 +143,11 @@ class SecondStatements:
                 statement.withheld += withheld
         statement.disputes.sort()
         statement.adjustments = sorted(self._adjustments(label, code), key=repr)
+        statement.paid, let_off = self.book.paid[label, code], self.book.let_off[label, code]
+        # What comes in beyond what is due takes back first what the partner was let off.
+        recovered = min(let_off, max(statement.due - statement.paid + let_off, ZERO))
         statement.due -= statement.withheld
-        statement.paid = self.book.paid[label, code]
-        statement.open = statement.due - statement.paid + self.book.let_off[label, code]
+        statement.open = statement.due - statement.paid + let_off - recovered
 
     def _disputed(self, one: Disputed) -> Fraction:
         """What is contested: the amount said, or else what the transactions, or the line, come to."""
