@@ -11,7 +11,7 @@ async def test_held_points_neither_merge_nor_join(till: Till) -> None:
     authorized = till.authorization("h", 40, card="card-2")
     await till.accept(authorized)
     await till.refuse(till.merge("m"), RefusalCode.MERGE_NOT_POSSIBLE, "duplicate")
-    await till.refuse(till.founding("c", "card-2"), RefusalCode.POOL_NOT_POSSIBLE, "member")
+    await till.refuse(till.founding("c", "card-2"), RefusalCode.POOL_NOT_POSSIBLE, "head")
     await till.accept(till.capture("p", "h", points=10))
     await till.accept(till.merge("m"))
     # The authorization is found again, by its member's new account too, and its capture is refunded to who has it now.
