@@ -19,7 +19,7 @@ from api.cli_deposits import deposit, deposits
 from api.cli_endings import outstanding
 from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, pending, sweep, worker
-from api.cli_payments import due, payment
+from api.cli_payments import confirm_payment, due, payment
 from api.settings import TABLE, Settings, load_settings
 from api.terminal import DATE, JsonFlag, print_json, run, run_loop, screen
 from domain.errors import ConfigurationError, InputFileError, Refused
@@ -303,6 +303,7 @@ def close(
 
 
 app.command()(payment)
+app.command()(confirm_payment)
 app.command()(due)
 app.command()(deposit)
 app.command()(deposits)

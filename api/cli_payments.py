@@ -1,4 +1,4 @@
-"""Commands about payments; what they do stands in ``api.paying``."""
+"""Commands about payments; what they do stands in ``api.paying`` and ``api.pending``."""
 
 from datetime import datetime
 from typing import Annotated
@@ -36,6 +36,27 @@ def payment(
     else:
         again = " (was recorded before)" if recorded["replayed"] else ""
         typer.echo("{partner} {period}: {amount} {currency} recorded; {open} open".format(**recorded) + again)
+
+
+def confirm_payment(
+    partner: Annotated[str, typer.Option(help="Code of the partner where the purchase was.")],
+    reference: Annotated[str | None, typer.Option(help="The purchase, by the partner's reference.")] = None,
+    store: Annotated[str | None, typer.Option(help="With --reference: code of the purchase's store.")] = None,
+    key: Annotated[str | None, typer.Option(help="The purchase, by the key under which it was sent.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say that the money of a purchase came in, where its points wait for that."""
+    from api.pending import confirm_and_describe
+
+    done = run(
+        lambda runtime: confirm_and_describe(runtime, partner, reference=reference, store=store, purchase_key=key)
+    )
+    if as_json:
+        print_json(done)
+    else:
+        again = " (was confirmed before)" if done["replayed"] else ""
+        usable = f"{done['points']} points are usable now" if done["points"] else "its return window is not over"
+        typer.echo(f"{reference or key} is paid; {usable}{again}")
 
 
 def due(as_json: JsonFlag = False) -> None:

@@ -1,10 +1,13 @@
-"""What is pending, for the command line: how many points of whose purchases wait, for what, and since when."""
+"""What is pending, for the command line: whose points wait, for what, and since when; and that money came in."""
 
 from typing import Any
 
 from sqlalchemy import text
 
+from api.graphql.scalars import date_time_text
+from api.operating import operate
 from api.runtime import Runtime
+from domain.errors import ConfigurationError
 from domain.values import OPERATOR_ID, decimal_from_micro
 
 PENDING_SQL = text(
@@ -17,6 +20,17 @@ PENDING_SQL = text(
      ORDER BY p.code, a.waits_for_payment
     """
 )
+
+CONFIRMED_SQL = text(
+    """
+    SELECT c.occurred_at FROM command AS c JOIN partner AS p ON p.id = c.partner_id
+     WHERE p.code = :partner AND c.idempotency_key = :key
+    """
+)
+CONFIRM_DOCUMENT = """mutation ($input: ConfirmPaymentInput!) { confirmPayment(input: $input) { __typename
+  ... on PaymentReceipt { points replayed awards { rule campaign granted pendingUntil waitsForPayment }
+    transaction { id idempotencyKey occurredAt reference reverses { id idempotencyKey } } }
+  ... on Refusal { code message field } } }"""
 
 
 async def describe_pending(runtime: Runtime) -> list[dict[str, Any]]:
@@ -40,3 +54,25 @@ async def describe_pending(runtime: Runtime) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+async def confirm_and_describe(
+    runtime: Runtime, partner_code: str, *, reference: str | None, store: str | None, purchase_key: str | None
+) -> dict[str, Any]:
+    """Says as the operator that the money of a purchase came in; said again, it is the same. Raises Refused."""
+    if (reference is None) == (purchase_key is None):
+        raise ConfigurationError("name the purchase by exactly one of --reference and --key")
+    facts = ["key", purchase_key] if purchase_key is not None else ["reference", *filter(None, [store]), reference]
+    key = ":".join(["command-line:paid", *map(str, facts)])
+    async with runtime.database.reading(OPERATOR_ID) as connection:
+        first = (await connection.execute(CONFIRMED_SQL, {"partner": partner_code, "key": key})).scalar()
+    given = {
+        "idempotencyKey": key,
+        "partnerCode": partner_code,
+        "originalKey": purchase_key,
+        "reference": reference,
+        "storeCode": store,
+        "occurredAt": date_time_text(first or runtime.clock()),
+    }
+    done: dict[str, Any] = await operate(runtime, CONFIRM_DOCUMENT, {"input": given})
+    return done

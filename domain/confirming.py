@@ -1,7 +1,8 @@
 """Pending points: awards that begin pending, what cancels them, and what makes them usable (SETTLEMENT.md c.2).
 
-An award is pending while one of two conditions is open: the return window of the purchase is not over, or its money
-did not come in at a partner where points wait for that. While it is pending it reserves budget and carries no money.
+An award is pending while one of two conditions is open: the return window of the purchase is not over, or the operator
+did not say that the money came in, where the risk class of the partner of the purchase or of the award's funder asks
+for that. While it is pending it reserves budget and carries no money.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,23 @@ CONFIRMATION_KEY = "system:confirm:{}"
 
 
 class Waiting(NamedTuple):
-    """What the awards of a purchase wait for."""
+    """What an award waits for."""
 
     release_at: datetime
     for_payment: bool
 
 
-def waiting_of(batch: Batch, partner_id: int, terms: Terms, occurred_at: datetime) -> Waiting | None:
-    """What awards of a purchase of then wait for when they are booked now; None: they are usable at once.
+def waiting_of(batch: Batch, partner_id: int, funder_id: int, terms: Terms, occurred_at: datetime) -> Waiting | None:
+    """What an award of a purchase of then waits for when it is booked now; None: it is usable at once.
 
-    The return window ends at the local midnight after the day of the purchase and ``pending_days`` more. One that is
-    over already (a purchase that is sent late) makes nothing pending; in historical import that is as of the purchase.
+    ``terms`` are those of the partner where the purchase was. That partner's risk class and the funder's count; what
+    the operator funds waits for the partner's alone. The return window ends at the local midnight after the day of the
+    purchase and ``pending_days`` more. One that is over already (a purchase that is sent late) makes nothing pending;
+    in historical import that is as of the purchase.
     """
-    for_payment = batch.partner(partner_id).risk == PAID_FIRST
+    for_payment = batch.partner(partner_id).risk == PAID_FIRST or (
+        funder_id != OPERATOR_ID and batch.partner(funder_id).risk == PAID_FIRST
+    )
     if not for_payment and not terms.pending_days:
         return None
     release_at = occurred_at

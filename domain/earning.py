@@ -95,14 +95,16 @@ def _accept(
     batch.new_commands.append((row, stored))
     note_use(batch, row)
     original = Original(row, print_, lines)
-    waiting = waiting_of(batch, command.partner_id, terms, command.occurred_at)
+    # Of its own awards, that is: what the operator takes over waits as they do.
+    waiting = waiting_of(batch, command.partner_id, command.partner_id, terms, command.occurred_at)
     # What the operator takes over draws on no partner's budget.
     original.awards = [
         _write_award(batch, row, award, terms, booking, budget if award.funder_id else None, waiting)
         for award in awards
     ]
-    for bonus in bonuses:
-        original.awards.append(_write_award(batch, row, bonus.award, bonus.terms, booking, bonus.budget, waiting))
+    for award, funder_terms, window in bonuses:
+        waits = waiting_of(batch, command.partner_id, award.funder_id, terms, command.occurred_at)
+        original.awards.append(_write_award(batch, row, award, funder_terms, booking, window, waits))
     batch.remember(original)
     results = tuple(
         [

@@ -37,8 +37,8 @@ def is_settled_out(configuration: Configuration, partner_id: int, period_id: int
 def lapses(configuration: Configuration, award: PendingAward, period_id: int, instant: datetime) -> bool:
     """Whether a pending award can no longer become usable then: nobody is left to pay for it, or to take its points.
 
-    What was due before that is confirmed however late it is found. What waits for a payment that only a partner which
-    is gone could confirm, waits in vain.
+    What was due before that is confirmed however late it is found. What waits for money when the purchase's partner is
+    gone and settled, waits in vain.
     """
     programme = configuration.programme
     if has_ended(programme, instant):

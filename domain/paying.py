@@ -1,4 +1,4 @@
-"""Deciding about payments: the money of a purchase came in, at a partner whose points wait for that."""
+"""Deciding about payments: the operator has the money of a purchase, where points wait for that."""
 
 from domain.batch import Batch, CommandInput, Original
 from domain.commands import CommandKind, ConfirmPayment, MovementKind, Posted
@@ -17,6 +17,9 @@ from domain.transferring import pass_on
 
 def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
     """Accepts that a purchase was paid; its points are usable at once where its return window is over.
+
+    The command is booked in the name of the purchase's partner, among whose keys its own is; who may send it is the
+    edge's to check.
 
     Raises Refused and changes nothing.
     """

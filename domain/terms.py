@@ -102,7 +102,8 @@ class Programme:
 class Partner:
     """A merchant of the coalition; ``state`` is ACTIVE or SUSPENDED.
 
-    ``risk`` PAID_FIRST: the points of a purchase wait until the partner says that its money came in.
+    ``risk`` PAID_FIRST: points of its purchases, and bonuses that it pays, wait until the operator says that it has the
+    money.
     """
 
     id: int

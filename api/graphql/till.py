@@ -66,7 +66,7 @@ class Award:
         """End of the return window."""
         return self.result.pending_until
 
-    @described_field("Whether its points are pending until confirmPayment says that the money came in.")
+    @described_field("Whether its points are pending until the operator says that it has the money (confirmPayment).")
     def waits_for_payment(self) -> bool:
         """Whether a payment is missing."""
         return self.result.waits_for_payment

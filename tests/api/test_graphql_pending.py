@@ -4,14 +4,27 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from domain.commands import Sweep
 from domain.database import Database
+from domain.errors import ConfigurationError
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop, purchase
 from tests.api.processes import a_coalition
+from tests.domain.books import contents
 from tests.factories import COALITION_TOML, apply_toml
 
+BONUS_TOML = """
+[[campaign]]
+code = "fuel-week"
+name = "Fuel week"
+from = 2017-03-01
+to = 2017-03-31
+partners = ["fuel"]
+bonus_points = 30
+funding = [{ partner = "grocer", share = "1" }]
+"""
 PENDING_TOML = (
     COALITION_TOML.replace('category = "supermarket"', 'category = "supermarket"\nrisk = "PAID_FIRST"')
     .replace('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14')
@@ -41,8 +54,9 @@ query ($label: String!) { settlementStatement(label: $label) { lines { kind poin
 
 
 def payment(key: str, **changes: Any) -> dict[str, Any]:
-    """Input of a payment."""
-    return {"idempotencyKey": key, "occurredAt": "2017-03-15T12:00:00Z", **changes}
+    """Input of a payment of the grocer's purchase, or of that with an id."""
+    whose = {} if "transactionId" in changes else {"partnerCode": "grocer"}
+    return {"idempotencyKey": key, "occurredAt": "2017-03-15T12:00:00Z", **whose, **changes}
 
 
 async def opened(shop: Shop) -> Caller:
@@ -51,6 +65,12 @@ async def opened(shop: Shop) -> Caller:
     till = await shop.caller("grocer")
     await till.enroll()
     return till
+
+
+async def id_of(caller: Caller) -> str:
+    """What the viewer calls the latest transaction."""
+    nodes = (await caller.run("query { transactions(first: 1) { nodes { id } } }"))["transactions"]["nodes"]
+    return str(nodes[0]["id"])
 
 
 async def sweep(shop: Shop) -> None:
@@ -82,10 +102,10 @@ async def test_a_receipt_says_what_its_points_wait_for(database: Database) -> No
 async def test_a_payment_before_and_after_the_end_of_the_window(database: Database) -> None:
     time = Time()
     async with open_shop(database, time, is_applied=False) as shop:
-        till = await opened(shop)
+        till, operator = await opened(shop), await shop.caller(None)
         await till.run(EARN, {"input": purchase("k")})
         await till.run(EARN, {"input": purchase("k2", storeCode="s1")})
-        paid = (await till.run(PAID, {"input": payment("p", originalKey="k")}))["confirmPayment"]
+        paid = (await operator.run(PAID, {"input": payment("p", originalKey="k")}))["confirmPayment"]
         assert paid == {
             "__typename": "PaymentReceipt",
             "points": 0,
@@ -103,27 +123,107 @@ async def test_a_payment_before_and_after_the_end_of_the_window(database: Databa
             },
         }
         time.now = datetime(2017, 4, 2, 12, tzinfo=UTC)
-        till = await shop.caller("grocer")
+        operator = await shop.caller(None)
         late = payment("p2", reference="k2", storeCode="s1", occurredAt="2017-04-02T12:00:00Z")
         again = payment("p", originalKey="k")
-        many = await till.run(PAID_MANY, {"inputs": [late, again, {**late, "idempotencyKey": "p3"}]})
-        one, two, three = many["confirmPaymentMany"]
+        nobody, third = payment("p4", partnerCode="nobody", originalKey="k"), {**late, "idempotencyKey": "p3"}
+        many = await operator.run(PAID_MANY, {"inputs": [late, nobody, again, third]})
+        one, unknown, two, three = many["confirmPaymentMany"]
+        assert (unknown["code"], unknown["refusedKey"]) == ("INPUT_INVALID", "p4")
         assert (one["points"], one["replayed"], one["balance"]) == (100, False, {"available": 100, "pending": 100})
         assert one["transaction"]["movements"] == [{"kind": "CONFIRM", "points": 100, "issueValue": "-1.000000"}]
         assert (two["points"], two["replayed"]) == (0, True)
         assert (three["code"], three["refusedKey"]) == ("NOTHING_PENDING", "p3")
 
 
-async def test_a_payment_names_its_purchase_in_one_way_and_only_its_own(database: Database) -> None:
+async def test_no_partner_says_that_its_own_purchases_are_paid(database: Database) -> None:
     async with open_shop(database, is_applied=False) as shop:
         till = await opened(shop)
         await till.run(EARN, {"input": purchase("k")})
-        restaurant = await shop.caller("restaurant")
-        both = (await till.run(PAID, {"input": payment("p", originalKey="k", reference="k")}))["confirmPayment"]
-        assert (both["code"], both["field"]) == ("INPUT_INVALID", "transactionId")
-        for caller, named in ((restaurant, {"originalKey": "k"}), (till, {"transactionId": "nothing"})):
-            answer = (await caller.run(PAID, {"input": payment("p", **named)}))["confirmPayment"]
-            assert answer["code"] == "TRANSACTION_NOT_FOUND"
+        before = await contents(database)
+        named = [payment("p", originalKey="k"), payment("p", transactionId=await id_of(till))]
+        for query, variables in (
+            (PAID, {"input": named[0]}),
+            (PAID, {"input": named[1]}),
+            (PAID_MANY, {"inputs": named}),
+        ):
+            [error] = await till.errors(query, variables)
+            assert error["extensions"]["code"] == "FORBIDDEN"
+        with pytest.raises(ConfigurationError, match="settlement:operate"):
+            await shop.caller("grocer", ["points:earn", "settlement:operate"])
+        # Nor does the operator's client without the scope.
+        reader = await shop.caller(None, ["audit:read"])
+        [error] = await reader.errors(PAID, {"input": named[0]})
+        assert error["extensions"]["code"] == "FORBIDDEN"
+        assert await contents(database) == before
+
+
+async def test_the_operator_names_a_purchase_by_its_id_or_by_partner_and_key_or_reference(database: Database) -> None:
+    async with open_shop(database, is_applied=False) as shop:
+        till, operator = await opened(shop), await shop.caller(None)
+        partner_id = (await till.run("query { viewer { partner { id } } }"))["viewer"]["partner"]["id"]
+        named: list[dict[str, Any]] = []
+        for key in ("k1", "k2", "k3"):
+            await till.run(EARN, {"input": purchase(key)})
+            named.append({"transactionId": await id_of(operator)})
+        named[1:] = [{"partnerCode": None, "partnerId": partner_id, "originalKey": "k2"}, {"reference": "k3"}]
+        for number, one in enumerate(named, 1):
+            answer = (await operator.run(PAID, {"input": payment(f"p{number}", **one)}))["confirmPayment"]
+            assert answer["transaction"]["reverses"] == {"idempotencyKey": f"k{number}", "kind": "EARN"}
+            assert answer["awards"] == [{"pendingUntil": "2017-03-29T22:00:00Z", "waitsForPayment": False}]
+        # It is the partner's transaction, which it sees.
+        nodes = (await till.run(TRANSACTIONS))["transactions"]["nodes"]
+        assert [(one["kind"], one["idempotencyKey"]) for one in nodes[:3]] == [
+            ("CONFIRMATION", "p3"),
+            ("CONFIRMATION", "p2"),
+            ("CONFIRMATION", "p1"),
+        ]
+
+
+async def test_a_payment_that_names_no_purchase_changes_nothing(database: Database) -> None:
+    async with open_shop(database, is_applied=False) as shop:
+        till, operator = await opened(shop), await shop.caller(None)
+        await till.run(EARN, {"input": purchase("k")})
+        till_id, operator_id = await id_of(till), await id_of(operator)
+        partner_id = (await till.run("query { viewer { partner { id } } }"))["viewer"]["partner"]["id"]
+        before = await contents(database)
+        for named, code, field in (
+            ({"partnerCode": "restaurant", "originalKey": "k"}, "TRANSACTION_NOT_FOUND", None),
+            ({"partnerCode": "restaurant", "reference": "k"}, "TRANSACTION_NOT_FOUND", None),
+            ({"transactionId": "nothing"}, "TRANSACTION_NOT_FOUND", None),
+            ({"transactionId": till_id}, "TRANSACTION_NOT_FOUND", None),  # what the partner calls it
+            ({"originalKey": "k", "reference": "k"}, "INPUT_INVALID", "transactionId"),
+            ({}, "INPUT_INVALID", "transactionId"),
+            ({"transactionId": operator_id, "reference": "k"}, "INPUT_INVALID", "transactionId"),
+            ({"transactionId": operator_id, "partnerCode": "grocer"}, "INPUT_INVALID", "transactionId"),
+            ({"partnerCode": None, "originalKey": "k"}, "INPUT_INVALID", "partnerCode"),
+            ({"partnerId": partner_id, "originalKey": "k"}, "INPUT_INVALID", "partnerCode"),
+            ({"partnerCode": None, "partnerId": "nobody", "originalKey": "k"}, "INPUT_INVALID", "partnerCode"),
+        ):
+            answer = (await operator.run(PAID, {"input": payment("p", **named)}))["confirmPayment"]
+            assert (answer["code"], answer["field"], answer["refusedKey"]) == (code, field, "p"), named
+        assert await contents(database) == before
+
+
+async def test_a_bonus_waits_for_the_money_of_the_partner_that_pays_it(database: Database) -> None:
+    async with open_shop(database, is_applied=False) as shop:
+        await opened(shop)
+        toml = PENDING_TOML.replace('fixed_fee = "30.00"\npending_days = 14', 'fixed_fee = "30.00"') + BONUS_TOML
+        await apply_toml(database, toml)
+        fuel, operator = await shop.caller("fuel"), await shop.caller(None)
+        answer = (await fuel.run(EARN, {"input": purchase("k")}))["earn"]
+        assert (answer["balance"], answer["awards"]) == (
+            {"available": 100, "pending": 30},
+            [
+                {"granted": 100, "pendingUntil": None, "waitsForPayment": False},
+                {"granted": 30, "pendingUntil": "2017-03-15T12:00:00Z", "waitsForPayment": True},
+            ],
+        )
+        paid = payment("p", partnerCode="fuel", originalKey="k")
+        assert (await operator.run(PAID, {"input": paid}))["confirmPayment"]["balance"] == {
+            "available": 130,
+            "pending": 0,
+        }
 
 
 def test_the_command_line_lists_what_is_pending() -> None:
@@ -156,11 +256,43 @@ def test_the_command_line_lists_what_is_pending() -> None:
         assert "0.330000 EUR" in shop.run("pending")
 
 
+def test_the_command_line_says_that_a_purchase_is_paid() -> None:
+    with a_coalition() as shop:
+        shop.apply(COALITION_TOML.replace('"supermarket"', '"supermarket"\nrisk = "PAID_FIRST"'))
+        rows = [
+            "kind,idempotency_key,partner,store,member_kind,member,occurred_at,amount,currency,points,reference",
+            "enroll,e,grocer,,card,c,2017-03-01T12:00:00Z,,,,",
+            "earn,k1,grocer,s1,card,c,2017-03-15T12:00:00Z,10.00,EUR,,r1",
+            "earn,k2,grocer,,card,c,2017-03-14T12:00:00Z,20.00,EUR,,r2",
+        ]
+        shop.run("import", "-", "--booking", "occurred", given="\n".join(rows))
+        by_reference = ("confirm-payment", "--partner", "grocer", "--reference", "r1", "--store", "s1")
+        assert shop.run(*by_reference) == "r1 is paid; 10 points are usable now\n"
+        assert shop.run(*by_reference) == "r1 is paid; 10 points are usable now (was confirmed before)\n"
+        done = json.loads(shop.run("confirm-payment", "--partner", "grocer", "--key", "k2", "--json"))
+        assert (done["points"], done["replayed"], done["transaction"]["reverses"]["idempotencyKey"]) == (
+            20,
+            False,
+            "k2",
+        )
+        assert done["transaction"]["idempotencyKey"] == "command-line:paid:key:k2"
+        for arguments, said in (
+            (("--partner", "fuel", "--key", "k1"), "TRANSACTION_NOT_FOUND"),
+            (("--partner", "nobody", "--key", "k1"), "INPUT_INVALID"),
+            (("--partner", "grocer", "--key", "k1"), "NOTHING_PENDING"),
+            (("--partner", "grocer"), "exactly one of --reference and --key"),
+            (("--partner", "grocer", "--key", "k1", "--reference", "r1"), "exactly one of --reference and --key"),
+        ):
+            shop.run("confirm-payment", *arguments, status=1)
+            assert said in shop.last_error
+        assert json.loads(shop.run("pending", "--json")) == []
+
+
 async def test_too_many_payments_are_an_error(database: Database) -> None:
     async with open_shop(database) as shop:
-        till = await shop.caller("grocer")
+        operator = await shop.caller(None)
         inputs = [payment(f"p{number}", originalKey="k") for number in range(501)]
-        [error] = await till.errors(PAID_MANY, {"inputs": inputs})
+        [error] = await operator.errors(PAID_MANY, {"inputs": inputs})
         assert error["message"] == "inputs has 501 items, at most 500: send the rest in further requests"
 
 

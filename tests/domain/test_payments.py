@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from domain.commands import CommandKind, ConfirmPayment, OriginalRef, StoreRef
 from domain.errors import RefusalCode
-from tests.domain.coalitions import coalition, partner
+from settlement.verifying import verify
+from tests.domain.coalitions import Table, campaign, coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.test_pending import MOVEMENT, PRICE, balance, budget_of
 from tests.domain.tills import APRIL, MARCH, Till, by_reference
@@ -129,7 +130,7 @@ async def test_nothing_waits_for_a_second_payment_or_at_another_partner(open_til
     await till.refuse(paid(till, "p4", "gone"), RefusalCode.NOTHING_PENDING)
 
 
-async def test_a_payment_names_a_purchase_of_the_caller(open_till: OpenTill) -> None:
+async def test_a_payment_names_a_purchase_of_the_partner(open_till: OpenTill) -> None:
     till = await open_till(PAID_FIRST)
     await till.accept_all([till.purchase("k", "50.00"), till.purchase("usual", "50.00", partner="fuel")])
     await till.accept(till.burn("b", 10, partner="fuel"))
@@ -154,3 +155,85 @@ async def test_a_partner_that_needs_no_payment_any_more_still_confirms_what_wait
     assert await balance(till) == (5, 50)
     await till.accept(paid(till, "p", "k", partner="online"))
     assert await balance(till) == (55, 0)
+
+
+# ---------------------------------------------------------------- the funder's class
+
+FUEL_PAYS = campaign("spring", ("fuel", "1"), partners=["grocer"], bonus_points=40)
+JOINT = campaign("spring", ("fuel", "0.5"), ("operator", "0.5"), partners=["grocer"], bonus_points=40)
+
+
+def funded(*campaigns: str, pending_days: int = 0, budget: Table | None = None) -> str:
+    """A grocer whose own points wait for no money, and a fuel station whose do, which pays for bonuses there."""
+    return coalition(
+        partner("grocer", terms={"pending_days": pending_days}),
+        partner("fuel", risk="PAID_FIRST", budgets=budget or {}),
+        *campaigns,
+    )
+
+
+async def test_a_bonus_waits_for_the_money_of_its_funder_at_whatever_till(open_till: OpenTill) -> None:
+    till = await open_till(funded(FUEL_PAYS))
+    bought = await till.accept(till.purchase("k", "50.00"))
+    assert [(one.granted_points, one.waits_for_payment) for one in bought.awards] == [(50, False), (40, True)]
+    assert (await balance(till), await budget_of(till), await budget_of(till, "fuel")) == (
+        (50, 40),
+        (50 * PRICE, 0),
+        (0, 40 * PRICE),
+    )
+    assert await till.movements("k", "kind", "points", "party_id") == [("EARN", 50, 1), ("EARN_PENDING", 40, 2)]
+    till.clock.to(2018, 3, 20)
+    await till.refuse(till.burn("early", 51), RefusalCode.INSUFFICIENT_POINTS, "points")
+
+    posted = await till.accept(paid(till, "p", "k"))
+
+    assert (posted.points, posted.balance.available, posted.balance.pending) == (40, 90, 0)
+    assert await till.movements("p", "kind", "points", "party_id", "issue_value_micro") == [
+        ("CONFIRM", 40, 2, -400_000)
+    ]
+    assert await budget_of(till, "fuel") == (40 * PRICE, 0)
+    assert (await verify(till.database, till.clock)).holds
+
+
+async def test_a_bonus_waits_for_window_and_money_whichever_comes_first(open_till: OpenTill) -> None:
+    till = await open_till(funded(FUEL_PAYS, pending_days=14))
+    await till.accept_all([till.purchase("early", "50.00"), till.purchase("late", "50.00")])
+    assert await balance(till) == (0, 180)
+    till.clock.to(2017, 3, 20)
+    assert (await till.accept(paid(till, "p1", "early"))).points == 0
+    till.clock.to(2017, 3, 30)
+    # The window is over: of one purchase all is usable, of the other what waits for no money.
+    await till.accept(till.burn("b", 1))
+    assert await balance(till) == (139, 40)
+    assert (await till.accept(paid(till, "p2", "late"))).points == 40
+    assert await balance(till) == (179, 0)
+    assert (await verify(till.database, till.clock)).holds
+
+
+async def test_what_the_operator_pays_waits_for_no_funder(open_till: OpenTill) -> None:
+    till = await open_till(funded(JOINT))
+    bought = await till.accept(till.purchase("k", "50.00"))
+    parts = [(one.funder_id, one.granted_points, one.waits_for_payment) for one in bought.awards]
+    assert sorted(parts) == [(0, 20, False), (1, 50, False), (2, 20, True)]
+
+
+async def test_a_bonus_that_the_operator_takes_over_waits_for_no_funder(open_till: OpenTill) -> None:
+    till = await open_till(funded(FUEL_PAYS, budget={"limit": "0.10", "on_limit": "OPERATOR_FUNDED"}))
+    bought = await till.accept(till.purchase("k", "50.00"))
+    assert [(one.funder_id, one.waits_for_payment) for one in bought.awards] == [(1, False), (0, False)]
+    assert await balance(till) == (90, 0)
+    await till.refuse(paid(till, "p", "k"), RefusalCode.NOTHING_PENDING)
+
+
+async def test_a_return_takes_a_share_of_each_part_usable_or_not(open_till: OpenTill) -> None:
+    till = await open_till(funded(campaign("spring", ("fuel", "1"), partners=["grocer"], multiplier="1.5")))
+    await till.accept(till.purchase("k", "100.00"))
+    assert await balance(till) == (100, 50)
+    await till.accept(till.reversal("r", "k", amount="40.00"))
+    assert await till.movements("r", "kind", "points", "party_id") == [("EARN_REVERSAL", -40, 1), ("CANCEL", -20, 2)]
+    assert await balance(till) == (60, 30)
+    await till.accept(paid(till, "p", "k"))
+    await till.accept(till.reversal("rest", "k"))
+    assert await balance(till) == (0, 0)
+    assert await budget_of(till, "fuel") == (0, 0)
+    assert (await verify(till.database, till.clock)).holds

@@ -79,7 +79,6 @@ def earn(ledger: Ledger, record: Dict) -> None:
     granted = own_awards(asked, partner, window, micro(terms["issue_price"]) + micro(terms["service_fee"]), left)
     bonuses = [(campaign, campaign_points(ledger, campaign, record)) for campaign in running(ledger, command)]
     ledger.roll(record["account"], command["at"])
-    record["release"] = waits_until(ledger, record, terms)
     for (rule, wanted), (points, funder) in zip(asked, granted, strict=True):
         award(ledger, record, rule, (funder, partner), (wanted, points), (terms, window if funder == partner else None))
     for campaign, points in bonuses:
@@ -90,12 +89,13 @@ def earn(ledger: Ledger, record: Dict) -> None:
     record["declined"] = sum(one["asked"] for one in record["awards"]) - record["points"]
 
 
-def waits_until(ledger: Ledger, record: Dict, terms: Dict) -> Any:
-    """When the return window ends, or None where points are usable at once."""
-    at, days = record["command"]["at"], terms.get("pending_days", 0)
-    record["waits"] = ledger.partners[record["command"]["partner"]].get("risk") == "PAID_FIRST"
+def waits_until(ledger: Ledger, command: Dict, funder: str) -> tuple[Any, bool]:
+    """When the return window ends, or None where points are usable at once; whether they wait for money too."""
+    at, days = command["at"], ledger.terms(command["partner"], command["at"]).get("pending_days", 0)
+    who = {command["partner"], funder} - {OPERATOR}
+    waits = any(ledger.partners[partner].get("risk") == "PAID_FIRST" for partner in who)
     release = ledger.days.midnight(ledger.days.day(at) + timedelta(days=days + 1)) if days else at
-    return release if record["waits"] or (days and release > ledger.then) else None
+    return (release if waits or (days and release > ledger.then) else None), waits
 
 
 def own_awards(
@@ -167,18 +167,18 @@ def award(
     """Books one award: usable at once, or pending."""
     (funder, payer), (asked, granted), (terms, window) = who, points, paid
     partner, at = record["command"]["partner"], record["command"]["at"]
+    release, waits = waits_until(ledger, record["command"], funder)
     price, fee = micro(terms["issue_price"]), 0 if funder == OPERATOR else micro(terms["service_fee"])
     lot = {"account": record["account"], "issuer": partner if funder == OPERATOR else funder, "funder": funder,
            "price": price, "share": Fraction(terms.get("breakage_share", "0")), "earned": at, "parent": None,
            "number": next(ledger.numbers)}  # fmt: skip
     one = {"rule": rule, "funder": funder, "payer": payer, "asked": asked, "granted": granted, "price": price,
            "fee": fee, "window": window, "lot": lot, "open": granted, "account": record["account"], "earned": at,
-           "person": record["person"], "release": record["release"], "waits": record["waits"],
-           "charged_in": None}  # fmt: skip
+           "person": record["person"], "release": release, "waits": waits, "charged_in": None}  # fmt: skip
     record["awards"].append(one)
     if window is not None and granted:
         ledger.draw(window, "reserved", granted * (price + fee))
-    if record["release"] is not None and granted:
+    if release is not None and granted:
         ledger.awards.append(one)
         ledger.note_row()
     elif granted:
