@@ -24,7 +24,7 @@ mutation Close($input: ClosePeriodInput!) {
       period {
         id label state opensAt closesAt
         operatorNet { amount currency } poolChange { amount currency } margin { amount currency }
-        tax { amount currency } memberReceivableChange { amount currency }
+        tax { amount currency } memberReceivableChange { amount currency } depositChange { amount currency }
         statements {
           id
           partner { id code name }
@@ -64,8 +64,9 @@ def print_closed(closed: dict[str, Any]) -> None:
     figures = {"operator net": "operatorNet", "pool change": "poolChange", "margin": "margin", "tax": "tax"}
     for name, key in figures.items():
         typer.echo(f"{name}: {period[key]['amount']} {period[key]['currency']}")
-    if Decimal(period["memberReceivableChange"]["amount"]):
-        typer.echo("member receivable change: {amount} {currency}".format(**period["memberReceivableChange"]))
+    for name, key in (("member receivable change", "memberReceivableChange"), ("deposit change", "depositChange")):
+        if Decimal(period[key]["amount"]):
+            typer.echo(f"{name}: {period[key]['amount']} {period[key]['currency']}")
     checks = period["certificate"]["checks"]
     held = sum(check["holds"] for check in checks)
     typer.echo(f"certificate {period['certificate']['sha256']}: {held} of {len(checks)} invariants hold")

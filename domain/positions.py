@@ -22,6 +22,7 @@ class LineKind(StrEnum):
     BREAKAGE_SHARE = "BREAKAGE_SHARE"
     FIXED_FEE = "FIXED_FEE"
     ADJUSTMENT = "ADJUSTMENT"
+    PREPAID = "PREPAID"
     TAX = "TAX"
     CARRIED_FORWARD = "CARRIED_FORWARD"
     POOL = "POOL"
@@ -53,8 +54,24 @@ MONEY_LINES: dict[MovementKind, tuple[tuple[LineKind, str], ...]] = {
 }
 """Per kind of movement, the lines of its party and the money column that each line sums."""
 
-ENTRY_LINES = {"FIXED_FEE": LineKind.FIXED_FEE, "ADJUSTMENT": LineKind.ADJUSTMENT}
+ENTRY_LINES = {
+    "FIXED_FEE": LineKind.FIXED_FEE,
+    "ADJUSTMENT": LineKind.ADJUSTMENT,
+    "FLOAT_USED": LineKind.PREPAID,
+}
 """Kinds of partner entries that stand on a statement, and their line."""
+
+UNTAXED_LINES = frozenset(
+    {
+        LineKind.PREPAID,
+        LineKind.TAX,
+        LineKind.CARRIED_FORWARD,
+        LineKind.POOL,
+        LineKind.SUBSIDY,
+        LineKind.MEMBER_RECEIVABLE,
+    }
+)
+"""Lines that no tax is added to: money that was paid, tax itself, and the operator's own."""
 
 WITHOUT_MONEY = frozenset({MovementKind.EARN_PENDING, MovementKind.CANCEL, MovementKind.HOLD, MovementKind.RELEASE})
 """Movements between what is usable and what is pending or held: no money moves."""

@@ -23,7 +23,7 @@ from domain.awards import OnLimit
 from domain.errors import ConfigurationError
 from domain.lots import ClawBack
 from domain.periods import Calendar, ExpiryPolicy, PeriodKind
-from domain.positions import LineKind
+from domain.positions import UNTAXED_LINES, LineKind
 from domain.terms import PAID_FIRST, PREPAID
 from domain.values import MICRO_DIGITS, MICRO_PER_UNIT, OPERATOR_CODE, POINTS_MAX
 from partners.campaigns import CampaignSection, parse_campaigns
@@ -47,11 +47,7 @@ NO_REGION = "ZZ"
 CURRENCY_DIGITS_MAX = 4
 PENDING_DAYS_MAX = 3660
 DAYS_MAX = 366
-TAXED_KINDS = tuple(
-    kind
-    for kind in LineKind
-    if kind not in (LineKind.TAX, LineKind.CARRIED_FORWARD, LineKind.POOL, LineKind.SUBSIDY, LineKind.MEMBER_RECEIVABLE)
-)
+TAXED_KINDS = tuple(kind for kind in LineKind if kind not in UNTAXED_LINES)
 
 
 @dataclass(frozen=True, slots=True)

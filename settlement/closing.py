@@ -1,6 +1,7 @@
 """Closing a period, in three transactions, so that tills never wait for the audit (DESIGN.md section 5).
 
-    (a) alone on the period: it has ended and is the next to close; fixed fees; CLOSING. Tills go on into the next one.
+    (a) alone on the period: it has ended and is the next to close; fixed fees, used floats; CLOSING. Tills go on into
+        the next one.
     (b) one REPEATABLE READ snapshot: audit, every invariant, statements.
     (c) statements, lines, rounding, the checks of what was just stored, certificate; CLOSED.
 
@@ -43,6 +44,7 @@ from settlement.documents import PeriodFacts, Statement, close_digest, position_
 from settlement.invariants import Check, Scope, check_ledger
 from settlement.lines import Billing, OperatorTotals, operator_totals
 from settlement.payments import check_payments
+from settlement.prepaid import credit_floats
 from settlement.reading import SettlementPeriod, period_by_id
 from settlement.scan import LedgerScan, scan_ledger
 from settlement.stored import check_stored, load_stored, partner_codes, statements_of
@@ -160,6 +162,7 @@ async def _start(database: Database, clock: Clock, span: PeriodSpan, key: str) -
                 return None
             if (await connection.execute(STATE_SQL, {"id": span.id})).scalar_one() == "OPEN":
                 await _book_fixed_fees(connection, clock, configuration, span)
+                await credit_floats(connection, span.id, clock())
                 await connection.execute(START_CLOSING_SQL, {"id": span.id, "key": key})
     except DBAPIError as error:
         if sqlstate(error) == LOCK_TIMEOUT:
@@ -345,6 +348,7 @@ async def _finish(database: Database, clock: Clock, audited: Audited) -> None:
                 "margin_micro": str(audited.totals.margin_micro),
                 "tax_micro": str(audited.totals.tax_micro),
                 "receivable_change_micro": str(audited.totals.receivable_change_micro),
+                "deposit_change_micro": str(audited.totals.deposit_change_micro),
                 "operator_net_minor": str(audited.totals.operator_net_minor),
                 "certificate": json.dumps(certificate),
                 "sha256": digest,

@@ -162,6 +162,7 @@ def totals_facts(totals: OperatorTotals, pool_micro: int, outstanding_points: in
         "adjustments": str(decimal_from_micro(totals.adjustments_micro)),
         "tax": str(decimal_from_micro(totals.tax_micro)),
         "member_receivable_change": str(decimal_from_micro(totals.receivable_change_micro)),
+        "deposit_change": str(decimal_from_micro(totals.deposit_change_micro)),
         "outstanding_points": outstanding_points,
         "netting_efficiency_ppm": totals.netting_efficiency_ppm,
     }

@@ -29,6 +29,7 @@ from settlement.lines import (
     settle,
 )
 from settlement.places import PLACES_MAX, find
+from settlement.prepaid import credit_problems
 from settlement.scan import BudgetRow, LedgerScan, MovementGroup
 
 NAMES = {
@@ -37,12 +38,12 @@ NAMES = {
     3: "Balances: available, held, pending, owed = what lots, holds, awards and debts have = sum of movements",
     4: "Opening + issued + restored - burned - reversed - expired - paid back = closing points",
     5: "Pool = sum over lots of (remaining + reserved) x lot price",
-    6: "Sum of nets + operator net = 0; operator net = pool change + margin + tax - member receivable change",
+    6: "Nets + operator net = 0; operator net = pool change + margin + tax + deposit change - member receivable change",
     7: "Matrix: rows are what issuers' lots gave, columns what partners redeemed",
     8: "Statement = sum of its rounded lines; exact line = sum of its entries",
     9: "Each entry belongs to one period, and is as it was booked",
     10: "Reversals never exceed their original, and carry its party, terms and period",
-    11: "Budget: consumed = sum of its entries, and within its limit; a float's blocks add up to both",
+    11: "Budget: consumed = sum of its entries, within its limit; a float's blocks add up to both, FLOAT_USED to uses",
     12: "One command per key, and each as its fingerprint says",
     13: "Awards and lot uses sum to their command",
     14: "Residue per line at most half a minor unit; ROUNDING = sum of residues",
@@ -153,9 +154,9 @@ async def _entries_sum_to_zero(connection: AsyncConnection, scan: LedgerScan, sc
         positions = scan.positions.get(period_id, {})
         totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), [])
         pool = positions.get((OPERATOR_ID, LineKind.POOL))
-        owed_micro = operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
+        beside_micro = totals.deposit_change_micro - operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
         partners_micro = sum(p.amount_micro for (partner_id, _), p in positions.items() if partner_id != OPERATOR_ID)
-        left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro) - owed_micro
+        left = partners_micro + totals.margin_micro + (0 if pool is None else pool.amount_micro) + beside_micro
         if left:
             problems.append(f"period {period_id}: money entries sum to {decimal_from_micro(left)}")
         points = sum(sums.pool_points for sums in scan.sums(period_id)) - (0 if pool is None else pool.points)
@@ -273,13 +274,10 @@ def _operator_adds_up(scan: LedgerScan, scope: Scope) -> Check:
         settled = settle(scan.positions.get(period_id, {}), scope.currency_digits, billing)
         totals = operator_totals(scan.sums(period_id), scan.entry_lines(period_id), settled)
         net_micro = totals.operator_net_minor * micro_per_minor(scope.currency_digits)
-        net, change, margin = map(decimal_from_micro, (net_micro, totals.pool_change_micro, totals.margin_micro))
-        tax = f" + tax {decimal_from_micro(totals.tax_micro)}" if totals.tax_micro else ""
-        owed = totals.receivable_change_micro
-        parts = f"pool change {change} + margin {margin}{tax}" + (f" - {decimal_from_micro(owed)} owed" if owed else "")
-        fact = f"operator net {net} = {parts}"
+        net = decimal_from_micro(net_micro)
+        fact = f"operator net {net} = {totals.explanation}"
         if net_micro != totals.explained_micro:
-            problems.append(f"period {period_id}: operator net {net} is not {parts}")
+            problems.append(f"period {period_id}: operator net {net} is not {totals.explanation}")
     return check(6, problems, fact)
 
 
@@ -382,7 +380,8 @@ async def _budgets_add_up(connection: AsyncConnection, scan: LedgerScan, scope: 
         if (text_ := _budget_problem(budget, drawn[budget.id], reserved.get(budget.id, 0)))
     ]
     floats = await check_floats(connection, is_everything=scope.is_everything)
-    return check(11, problems + floats.problems, f"{len(scan.budgets)} windows, {floats.blocks} blocks of floats")
+    problems += floats.problems + await credit_problems(connection, scope.period_id)
+    return check(11, problems, f"{len(scan.budgets)} windows, {floats.blocks} blocks of floats")
 
 
 def _budget_problem(budget: BudgetRow, drawn_micro: int, reserved_micro: int) -> str | None:

@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 from domain.commands import MovementKind
 from domain.positions import Contribution, LineKind, MovementSums, contributions
-from domain.values import OPERATOR_ID, half_even, micro_per_minor, minor_from_micro
+from domain.values import OPERATOR_ID, decimal_from_micro, half_even, micro_per_minor, minor_from_micro
 
 PPM = 1_000_000
 
 Positions = Mapping[tuple[int, LineKind], Contribution]
 """Running totals of one period by partner id and kind."""
 
-LINES_WITHOUT_POINTS = frozenset({LineKind.FIXED_FEE, LineKind.ADJUSTMENT, LineKind.TAX, LineKind.CARRIED_FORWARD})
+LINES_WITHOUT_POINTS = frozenset(
+    {LineKind.FIXED_FEE, LineKind.ADJUSTMENT, LineKind.PREPAID, LineKind.TAX, LineKind.CARRIED_FORWARD}
+)
 
 LINE_ORDER = {kind: number for number, kind in enumerate(LineKind)}
 """Lines stand on a statement in the order in which the kinds are declared."""
@@ -109,7 +111,8 @@ class OperatorTotals:
     ``rounding_micro`` is the sum of the lines' residues, ``subsidy_micro`` what operator-funded points cost,
     ``adjustments_micro`` the contra side of the partners' adjustments: what they were debited. ``tax_micro`` is what is
     taken in tax, less what is paid: part of the net, not of the margin. ``receivable_change_micro`` is by how much
-    members owe the operator more: money that it has not got yet.
+    members owe the operator more: money that it has not got yet. ``deposit_change_micro`` is by how much what partners
+    had paid in before changes: negative where their awards used it, money that the operator had got already.
     """
 
     pool_change_micro: int
@@ -121,6 +124,7 @@ class OperatorTotals:
     adjustments_micro: int
     tax_micro: int
     receivable_change_micro: int
+    deposit_change_micro: int
     operator_net_minor: int
     gross_lines_minor: int
     gross_nets_minor: int
@@ -133,8 +137,23 @@ class OperatorTotals:
 
     @property
     def explained_micro(self) -> int:
-        """What the net must be: pool change + margin + tax - what members owe more (SETTLEMENT.md c.5)."""
-        return self.pool_change_micro + self.margin_micro + self.tax_micro - self.receivable_change_micro
+        """What the net must be: pool + margin + tax + deposit change - what members owe more (SETTLEMENT.md c.5)."""
+        kept_micro = self.pool_change_micro + self.margin_micro + self.tax_micro
+        return kept_micro + self.deposit_change_micro - self.receivable_change_micro
+
+    @property
+    def explanation(self) -> str:
+        """``explained_micro`` in words; parts that most periods do not have are left out where they are 0."""
+        said = (
+            f"pool change {decimal_from_micro(self.pool_change_micro)} + margin {decimal_from_micro(self.margin_micro)}"
+        )
+        if self.tax_micro:
+            said += f" + tax {decimal_from_micro(self.tax_micro)}"
+        if self.deposit_change_micro:
+            said += f" + deposit change {decimal_from_micro(self.deposit_change_micro)}"
+        if self.receivable_change_micro:
+            said += f" - {decimal_from_micro(self.receivable_change_micro)} owed"
+        return said
 
     @property
     def netting_efficiency_ppm(self) -> int | None:
@@ -270,6 +289,7 @@ def operator_totals(
         adjustments_micro=-booked[LineKind.ADJUSTMENT],
         tax_micro=tax_micro(statements),
         receivable_change_micro=receivable,
+        deposit_change_micro=-booked[LineKind.PREPAID],
         operator_net_minor=-sum(one.net_minor for one in statements),
         gross_lines_minor=sum(abs(line.billed_minor) for one in statements for line in one.net_lines),
         gross_nets_minor=sum(abs(one.net_minor) for one in statements),
@@ -282,11 +302,16 @@ def tax_micro(settled: Iterable[Settled]) -> int:
 
 
 def draft_margin_micro(positions: Positions, settled: Sequence[Settled], currency_digits: int) -> int:
-    """Margin of a period from positions alone: what its rounded nets leave after pool, tax and what members owe."""
+    """Margin of a period from positions alone: what its rounded nets leave after all else that explains them."""
     net_minor = -sum(one.net_minor for one in settled)
     net_micro = net_minor * micro_per_minor(currency_digits)
-    pool_micro = operator_amount_micro(positions, LineKind.POOL)
-    return net_micro - pool_micro - tax_micro(settled) + operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
+    beside_micro = operator_amount_micro(positions, LineKind.POOL) + tax_micro(settled) + deposit_change_micro(settled)
+    return net_micro - beside_micro + operator_amount_micro(positions, LineKind.MEMBER_RECEIVABLE)
+
+
+def deposit_change_micro(settled: Iterable[Settled]) -> int:
+    """By how much these statements change what partners had paid in before."""
+    return -sum(line.exact_micro for one in settled for line in one.lines if line.kind == LineKind.PREPAID)
 
 
 def operator_amount_micro(positions: Positions, kind: LineKind) -> int:

@@ -42,6 +42,19 @@ PRIOR_ADJUSTMENTS_SQL = text(
      GROUP BY a.period_id, a.partner_id, a.of_period_id
     """
 )
+PRIOR_FLOATS_SQL = text(
+    """
+    SELECT t.period_id, u.partner_id, t.reverses_period_id, sum(u.amount_micro)
+      FROM float_use AS u
+      JOIN float_block AS b ON b.id = u.block_id AND b.entry_id IS NOT NULL
+      JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
+      JOIN period AS o ON o.id = t.reverses_period_id AND o.credits_floats
+      JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
+        ON asked.period_id = t.period_id AND asked.partner_id = u.partner_id
+     WHERE u.amount_micro < 0 AND t.reverses_period_id < t.period_id
+     GROUP BY t.period_id, u.partner_id, t.reverses_period_id
+    """
+)
 
 
 async def prior_periods_of_statements(
@@ -55,8 +68,9 @@ async def prior_periods_of_statements(
             columns = dict(zip(PRIOR_COLUMNS, map(int, amounts), strict=True))
             for line, column in MONEY_LINES[MovementKind(kind)]:
                 parts[((period_id, partner_id), line, original_id)] += columns[column]
-        for period_id, partner_id, original_id, amount_micro in await connection.execute(PRIOR_ADJUSTMENTS_SQL, asked):
-            parts[((period_id, partner_id), LineKind.ADJUSTMENT, original_id)] += int(amount_micro)
+        for statement, line in ((PRIOR_ADJUSTMENTS_SQL, LineKind.ADJUSTMENT), (PRIOR_FLOATS_SQL, LineKind.PREPAID)):
+            for period_id, partner_id, original_id, amount_micro in await connection.execute(statement, asked):
+                parts[((period_id, partner_id), line, original_id)] += int(amount_micro)
     found: defaultdict[StatementKey, list[PriorPart]] = defaultdict(list)
     for (key, line, original_id), exact_micro in sorted(parts.items()):
         found[key].append(PriorPart(line, original_id, exact_micro))

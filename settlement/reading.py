@@ -2,7 +2,7 @@
 
 Everything is read as the reading role for one viewer (a partner's id, or 0 for the operator), so that row-level
 security bounds it. A closed period answers from what was stored; one that is not closed yet, from the running
-positions: a draft, with the fixed fee once it is booked. Lists are batched by their parents' ids.
+positions: a draft, with the fixed fee and used floats once they are booked. Lists are batched by their parents' ids.
 """
 
 import json
@@ -29,6 +29,7 @@ from settlement.lines import (
     Positions,
     Settled,
     TaxPart,
+    deposit_change_micro,
     draft_margin_micro,
     operator_amount_micro,
     settle,
@@ -72,6 +73,7 @@ class PeriodFigures:
     margin_micro: int
     tax_micro: int
     receivable_change_micro: int
+    deposit_change_micro: int
     is_draft: bool
 
 
@@ -175,8 +177,8 @@ PERIODS_SQL = text(
     f"SELECT {_PERIOD_COLUMNS} FROM period WHERE id < :before ORDER BY id DESC LIMIT :limit"  # noqa: S608 (a constant)
 )
 FIGURES_SQL = text(
-    "SELECT id, operator_net_minor, pool_change_micro, margin_micro, tax_micro, receivable_change_micro FROM period"
-    " WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
+    "SELECT id, operator_net_minor, pool_change_micro, margin_micro, tax_micro, receivable_change_micro,"
+    " deposit_change_micro FROM period WHERE state = 'CLOSED' AND id = ANY(CAST(:period_ids AS integer[]))"
 )
 STATEMENTS_SQL = text(
     "SELECT s.period_id, s.partner_id, s.net_minor, s.due_minor, shortfall_points, shortfall_value_micro, document,"
@@ -329,8 +331,7 @@ async def _drafts(connection: AsyncConnection, period_ids: Sequence[int]) -> dic
     programme = await _programme(connection)
     if programme is None:
         return {}
-    rows = await connection.execute(DRAFT_POSITIONS_SQL, {"period_ids": list(period_ids)})
-    found = positions_by_period(rows)
+    found = positions_by_period(await connection.execute(DRAFT_POSITIONS_SQL, {"period_ids": list(period_ids)}))
     next_to_close = (await connection.execute(NEXT_TO_CLOSE_SQL)).scalar() if found else None
     digits = programme.currency_digits
     drafts = {}
@@ -347,14 +348,13 @@ async def period_figures(database: Database, period_ids: Sequence[int]) -> dict[
     async with database.reading(OPERATOR_ID) as connection:
         stored = await connection.execute(FIGURES_SQL, {"period_ids": list(period_ids)})
         figures = {
-            row[0]: PeriodFigures(int(row[1]), int(row[2]), int(row[3]), int(row[4]), int(row[5]), is_draft=False)
-            for row in stored
+            id_: PeriodFigures(int(net), int(pool), int(margin), int(tax), int(owed), int(paid_in), is_draft=False)
+            for id_, net, pool, margin, tax, owed, paid_in in stored
         }
         drafts = await _drafts(connection, period_ids)
-    nothing = PeriodFigures(0, 0, 0, 0, 0, is_draft=True)
-    for period_id in period_ids:
-        if period_id not in figures:
-            figures[period_id] = _draft_figures(drafts[period_id]) if period_id in drafts else nothing
+    nothing = PeriodFigures(0, 0, 0, 0, 0, 0, is_draft=True)
+    for period_id in set(period_ids) - figures.keys():
+        figures[period_id] = _draft_figures(drafts[period_id]) if period_id in drafts else nothing
     return figures
 
 
@@ -365,6 +365,7 @@ def _draft_figures(draft: _Draft) -> PeriodFigures:
         draft_margin_micro(draft.positions, draft.settled, draft.currency_digits),
         tax_micro(draft.settled),
         operator_amount_micro(draft.positions, LineKind.MEMBER_RECEIVABLE),
+        deposit_change_micro(draft.settled),
         is_draft=True,
     )
 

@@ -1,8 +1,8 @@
 """Top-ups of prepaid floats: money that a partner paid in, a block of its float and a deposit in the books.
 
 A float limits what its partner may award (SETTLEMENT.md c.4); what is awarded is charged on the statement as anybody's
-is, and nowhere else. The money itself is the partner's until something is paid out of it: BANK against DEPOSIT (c.2).
-So paying in charges nothing, and nothing is charged twice.
+is. The money itself is the partner's until then: BANK against DEPOSIT (c.2). The same statement credits what was drawn
+of it, DEPOSIT against PARTNER (``settlement.prepaid``): so paying in charges nothing, and nothing is paid twice.
 """
 
 from datetime import date, datetime

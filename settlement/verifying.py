@@ -44,7 +44,7 @@ PERIODS_SQL = text(
     """
     SELECT id, label, opens_at, closes_at, state, pool_micro, pool_change_micro, margin_micro, operator_net_minor,
            certificate, certificate_sha256, previous_sha256, minimum_minor, tax_micro,
-           receivable_change_micro
+           receivable_change_micro, deposit_change_micro
       FROM period ORDER BY id
     """
 )
@@ -118,6 +118,7 @@ def _figure_problems(period: Row[Any], scan: LedgerScan, scope: Scope) -> list[s
         "margin": (period.margin_micro, totals.margin_micro),
         "tax": (period.tax_micro, totals.tax_micro),
         "member receivable change": (period.receivable_change_micro, totals.receivable_change_micro),
+        "deposit change": (period.deposit_change_micro, totals.deposit_change_micro),
     }
     problems = [
         f"period {period.label}: stored {name} {int(a)} instead of {b}" for name, (a, b) in figures.items() if a != b

@@ -75,7 +75,8 @@ CLOSE_PERIOD_SQL = text(
            certificate = CAST(CAST(:certificate AS text) AS jsonb), certificate_sha256 = :sha256,
            previous_sha256 = :previous, advice_at = :advice_at, dispute_until = :dispute_until, due_at = :due_at,
            minimum_minor = :minimum_minor, tax_micro = CAST(CAST(:tax_micro AS text) AS numeric),
-           receivable_change_micro = CAST(CAST(:receivable_change_micro AS text) AS numeric)
+           receivable_change_micro = CAST(CAST(:receivable_change_micro AS text) AS numeric),
+           deposit_change_micro = CAST(CAST(:deposit_change_micro AS text) AS numeric)
      WHERE id = :id
     """
 )

@@ -144,8 +144,8 @@ class BudgetMutations:
     @refusable_field(
         "Mutation.topUpBudget",
         "Adds money that a partner paid in to its PREPAID budget: a new block, which raises the limit. It is booked as"
-        " the partner's deposit and charges nothing; awards are charged on the statement as ever. The budget of today,"
-        " or else the next one to begin.",
+        " the partner's deposit and charges nothing; a statement credits what its awards drew of it. The budget of"
+        " today, or else the next one to begin.",
     )
     async def top_up_budget(
         self,

@@ -29,7 +29,9 @@ described_enum(
     "How a budget is funded. Either way awards are charged on the statement.",
     {
         "POSTPAID": "The limit is credit: awards are paid when the statement is due.",
-        "PREPAID": "The limit is what was paid in before; it does not end with the period.",
+        "PREPAID": "The limit is what was paid in before; it does not end with the period. What awards drew on payments"
+        " is credited on the statement (line PREPAID). What a float opened with by the coalition file was paid outside"
+        " these books: only a limit, and charged as anybody's.",
     },
 )
 

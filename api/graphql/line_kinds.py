@@ -17,6 +17,7 @@ class StatementLineKind(StrEnum):
     BREAKAGE_SHARE = "BREAKAGE_SHARE"
     FIXED_FEE = "FIXED_FEE"
     ADJUSTMENT = "ADJUSTMENT"
+    PREPAID = "PREPAID"
     TAX = "TAX"
     CARRIED_FORWARD = "CARRIED_FORWARD"
 
@@ -34,6 +35,8 @@ described_enum(
         "BREAKAGE_SHARE": "Your share of the value of your points that expired: a credit.",
         "FIXED_FEE": "The fixed fee of the period: a charge.",
         "ADJUSTMENT": "A correction by the operator.",
+        "PREPAID": "What your awards drew on money that you had paid in before: a credit; a charge where returns gave"
+        " more back. Not taxed.",
         "TAX": "Tax on the lines.",
         "CARRIED_FORWARD": "What earlier statements left, being too little to be paid, less what this one leaves to the"
         " next; shown, part of due, and no part of net.",

@@ -99,6 +99,7 @@ SCOPES: dict[str, Requirement] = {
     "SettlementPeriod.margin": READ_COALITION,
     "SettlementPeriod.tax": READ_COALITION,
     "SettlementPeriod.memberReceivableChange": READ_COALITION,
+    "SettlementPeriod.depositChange": READ_COALITION,
 }
 """Requirement per field, as Type.field. ``Query.viewer`` is open to every valid token."""
 

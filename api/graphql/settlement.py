@@ -7,6 +7,7 @@ from typing import Annotated
 import strawberry
 
 from api.graphql.adjustments import Adjustment
+from api.graphql.certificates import Certificate
 from api.graphql.context import Context, Info, bad_input, page_size
 from api.graphql.deposited import Coverage, Deposit, deposit_of
 from api.graphql.disputed import Dispute
@@ -29,7 +30,6 @@ from api.graphql.scalars import Points
 from api.graphql.statements import BudgetStatement, Payment, StatementLine, StatementTax, budget_statement
 from settlement import closing, reading
 from settlement.clearing import StatementState, clearing_dates, statement_state
-from settlement.invariants import Check
 
 PERIOD_LABEL = 'The period\'s label: "2017-03", "2017-03-H1" for a half month, "2017-W10" for a week.'
 
@@ -51,37 +51,6 @@ described_enum(
         "CLOSED": "It never changes again.",
     },
 )
-
-
-@strawberry.type(description="One invariant of the ledger, as checked at the close.")
-class InvariantCheck:
-    """Result of one invariant."""
-
-    number: int = strawberry.field(description="Number of the invariant, 1 to 19.")
-    name: str = strawberry.field(description="What must hold.")
-    holds: bool = strawberry.field(description="Whether it holds.")
-    detail: str = strawberry.field(
-        description="What was found; empty for a partner, since it holds figures of the coalition."
-    )
-
-
-@strawberry.type(description="What proves a close: a hash over everything in it, chained to the period before.")
-class Certificate:
-    """The certificate of a closed period."""
-
-    checked: strawberry.Private[tuple[Check, ...]]
-    sha256: str = strawberry.field(
-        description="SHA-256, in hex, over the canonical bytes of statements and position hashes, and previous."
-    )
-    previous: str | None = strawberry.field(description="sha256 of the period closed before; null for the first one.")
-
-    @described_field("Every invariant with its result.")
-    def checks(self) -> list[InvariantCheck]:
-        """The invariants by number."""
-        return [
-            InvariantCheck(number=each.number, name=each.name, holds=each.holds, detail=each.detail)
-            for each in self.checked
-        ]
 
 
 @strawberry.type(description="What a partner owes or is owed for one period. A draft until the period is closed.")
@@ -320,7 +289,7 @@ class SettlementPeriod:
 
     @guarded_field(
         "SettlementPeriod.margin",
-        "What the operator keeps: operatorNet less poolChange and tax, and what members owe more.",
+        "What the operator keeps: operatorNet less poolChange, tax and depositChange, and what members owe more.",
     )
     async def margin(self, info: Info) -> Money:
         """The margin."""
@@ -331,7 +300,7 @@ class SettlementPeriod:
     @guarded_field(
         "SettlementPeriod.tax",
         "What the operator takes in tax, less what it pays:"
-        " operatorNet = poolChange + margin + tax - memberReceivableChange.",
+        " operatorNet = poolChange + margin + tax + depositChange - memberReceivableChange.",
     )
     async def tax(self, info: Info) -> Money:
         """The tax."""
@@ -349,6 +318,17 @@ class SettlementPeriod:
         context = info.context
         figures = await context.loaders.period_figures.load(self.row.id)
         return money_from_micro(figures.receivable_change_micro, context.programme)
+
+    @guarded_field(
+        "SettlementPeriod.depositChange",
+        "By how much the lines PREPAID change the money that partners paid in before: negative when their awards used"
+        " more than returns gave back. Booked when the close begins.",
+    )
+    async def deposit_change(self, info: Info) -> Money:
+        """The change of what was paid in for floats."""
+        context = info.context
+        figures = await context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.deposit_change_micro, context.programme)
 
     @described_field("What proves the close; null until the period is closed.")
     def certificate(self) -> Certificate | None:

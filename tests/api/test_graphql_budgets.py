@@ -1,10 +1,12 @@
 """Budgets over HTTP and on the command line: money paid in, what the blocks have left, alerts, and who sees them."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from api.budgeting import describe_budgets
 from api.runtime import Runtime
+from api.settling import close_and_describe
 from domain.database import Database
 from domain.terms import ConfigurationCache
 from tests.api.graphql_shop import Caller, Time, open_shop
@@ -174,3 +176,31 @@ async def test_tills_that_cross_together_raise_one_alert(database: Database) -> 
         alerts = await crossings(tills[0])
     assert len(alerts) == 1
     assert alerts[0][3] is True
+
+
+SETTLED = """query { settlementPeriod(label: "2017-03") { depositChange { amount } margin { amount }
+  statements { partner { code } due { amount } lines { kind points exact
+    transactions(first: 5) { nodes { id } } } } } }"""
+
+
+async def test_what_was_paid_in_is_credited_on_the_statement(database: Database) -> None:
+    await apply_toml(database, FLOAT)
+    time = Time()
+    async with open_shop(database, time, is_applied=False) as shop:
+        operator, till = await shop.caller(None), await shop.caller("grocer")
+        await till.enroll()
+        await pay(operator, **payment("p-1", "2.20"))
+        await till.earn("k", amount={"amount": "130.00", "currency": "EUR"})
+        time.now = datetime(2017, 4, 3, 10, tzinfo=UTC)
+        runtime = Runtime(database, ConfigurationCache(database), time)
+        *_, closed = [await close_and_describe(runtime, label) for label in ("2017-01", "2017-02", "2017-03")]
+        operator, till = await shop.caller(None), await shop.caller("grocer")
+        period = (await operator.run(SETTLED))["settlementPeriod"]
+        forbidden = await till.errors(SETTLED)
+
+    assert closed["period"]["depositChange"] == {"amount": "-1.430000", "currency": "EUR"}
+    assert period["depositChange"] == {"amount": "-1.430000"}
+    [mine] = [one for one in period["statements"] if one["partner"]["code"] == "grocer"]
+    [line] = [one for one in mine["lines"] if one["kind"] == "PREPAID"]
+    assert line == {"kind": "PREPAID", "points": None, "exact": "1.430000", "transactions": {"nodes": []}}
+    assert {error["extensions"]["code"] for error in forbidden} == {"FORBIDDEN"}

@@ -179,7 +179,7 @@ MOVEMENTS_SQL = text(
 POSITIONS_SQL = text(
     """
     SELECT period_id, partner_id, kind, entries, points, amount_micro, prior_amount_micro, hash_sum
-      FROM position WHERE kind NOT IN ('FIXED_FEE', 'ADJUSTMENT')
+      FROM position WHERE kind NOT IN ('FIXED_FEE', 'ADJUSTMENT', 'PREPAID')
     """
 )
 

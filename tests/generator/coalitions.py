@@ -28,6 +28,7 @@ def random_coalition(random: Random) -> dict[str, Any]:
     period = random.choice(tuple(BEGINS))
     partners = [_partner(random, code, digits, period) for code in random.sample(CODES, random.randint(2, len(CODES)))]
     codes = [partner["code"] for partner in partners]
+    prepaid = {partner["code"] for partner in partners if partner["budget"][0].get("funding") == "PREPAID"}
     return {
         "programme": {
             "name": "Generated Coalition",
@@ -42,7 +43,7 @@ def random_coalition(random: Random) -> dict[str, Any]:
             **_calendar(random, digits),
         },
         "partner": partners,
-        "campaign": [_campaign(random, number, codes, digits) for number in range(random.randint(0, 3))],
+        "campaign": [_campaign(random, number, codes, prepaid, digits) for number in range(random.randint(0, 3))],
     }
 
 
@@ -126,8 +127,11 @@ def _price(random: Random) -> str:
     return random.choice(EASY_AND_AWKWARD_PRICES)[:8]
 
 
-def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dict[str, Any]:
-    """A bonus that one pays, or several in shares, of which the operator may have one."""
+def _campaign(random: Random, number: int, codes: list[str], prepaid: set[str], digits: int) -> dict[str, Any]:
+    """A bonus that one pays, or several in shares, of which the operator may have one.
+
+    A budget of its own spares its payers' floats, and no export says which a row drew on: none where one has a float.
+    """
     payers: list[dict[str, Any]] = [{"partner": code} for code in random.sample(codes, random.randint(1, len(codes)))]
     if random.random() < 0.4:
         payers[-1] = {"operator": True}
@@ -141,6 +145,7 @@ def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dic
             {"points_per_unit": "0.333"},
         )
     )
+    spared = prepaid & {payer.get("partner") for payer in payers}
     budget = {"limit": _money(random.choice((300, 5_000)), digits), "on_limit": random.choice(CAMPAIGN_LIMITS)}
     return {
         "code": f"campaign-{number}",
@@ -150,7 +155,7 @@ def _campaign(random: Random, number: int, codes: list[str], digits: int) -> dic
         "partners": random.sample(codes, random.randint(1, len(codes))),
         **gives,
         "funding": payers,
-        **({"budget": budget} if random.random() < 0.3 else {}),
+        **({"budget": budget} if random.random() < 0.3 and not spared else {}),
     }
 
 
@@ -161,7 +166,8 @@ def _budget(random: Random, digits: int, period: str) -> dict[str, Any]:
     after = {"after_period": random.choice(("CREDIT_CURRENT", "USE_OR_LOSE")), "alert_at": "0.80"}
     kind = random.choice(("prepaid", "overdraft", "limit", "limit"))
     if kind == "prepaid":
-        return begins | {"limit": limit, "on_limit": on_limit, "funding": "PREPAID"} | after
+        # All of it is paid in later: what of a float opened it and what was drawn first, no export says.
+        return begins | {"limit": "0", "on_limit": on_limit, "funding": "PREPAID"} | after
     if kind == "overdraft":
         overdraft = _money(random.choice((1, 700)), digits)
         return (

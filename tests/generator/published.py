@@ -8,7 +8,7 @@ from tests.generator.statements import StatementOf, TotalsOf
 
 PERIOD = """
 query ($label: String!) { settlementPeriod(label: $label) {
-  state poolChange { amount } margin { amount } tax { amount } operatorNet { amount }
+  state poolChange { amount } margin { amount } tax { amount } depositChange { amount } operatorNet { amount }
   statements {
     partner { code } net { amount } carriedForward { amount } withheld { amount } due { amount } paid { amount }
     open { amount }
@@ -24,7 +24,9 @@ async def published_period(operator: Caller, label: str) -> tuple[TotalsOf, dict
     """A closed period's totals, and its statements by partner."""
     found = (await operator.run(PERIOD, {"label": label}))["settlementPeriod"]
     assert found["state"] == "CLOSED", label
-    totals = TotalsOf(*(_money(found[name]) for name in ("poolChange", "margin", "tax", "operatorNet")))
+    totals = TotalsOf(
+        *(_money(found[name]) for name in ("poolChange", "margin", "tax", "depositChange", "operatorNet"))
+    )
     return totals, {one["partner"]["code"]: _statement(one) for one in found["statements"]}
 
 

@@ -36,6 +36,7 @@ class PeriodOf:
     pool: Fraction = Fraction()
     points: int = 0
     spread: Fraction = Fraction()
+    deposits: Fraction = Fraction()
     breakage: Fraction = Fraction()
     subsidy: Fraction = Fraction()
 
@@ -71,7 +72,6 @@ class SecondSettlement:
 
     def __init__(self, coalition: dict[str, Any], rows: Iterable[Row], book: Book) -> None:
         self.programme = coalition["programme"]
-        self.campaigns: list[dict[str, Any]] = coalition["campaign"]
         self.book = book
         self.partners: dict[str, Any] = {partner["code"]: partner for partner in coalition["partner"]}
         self.rows = list(rows)
@@ -91,13 +91,23 @@ class SecondSettlement:
     # ------------------------------------------------------------ floats
 
     def floats(self) -> list[str]:
-        """Partners that pay in advance, and for nothing out of a campaign's own budget."""
-        elsewhere = {funder.get("partner") for one in self.campaigns if "budget" in one for funder in one["funding"]}
-        return [
-            code
-            for code, partner in self.partners.items()
-            if partner["budget"][0].get("funding") == "PREPAID" and code not in elsewhere
-        ]
+        """Partners that pay in advance."""
+        return [code for code, partner in self.partners.items() if partner["budget"][0].get("funding") == "PREPAID"]
+
+    def credit_floats(self, label: str) -> None:
+        """What a float gave is not to be paid again, and what a return gave back to it is no money."""
+        period = self.periods[label]
+        for code in self.floats():
+            parts: defaultdict[str | None, Fraction] = defaultdict(Fraction)
+            for kind in CHARGED:
+                parts[None] -= period.exact.get((code, kind), Fraction())
+                for earlier, part in period.prior.get((code, kind), {}).items():
+                    parts[None] += part
+                    parts[earlier] -= part
+            for of_label, part in parts.items():
+                if part:
+                    period.add(code, "PREPAID", part, of_label)
+                    period.deposits -= part
 
     def float_of(self, code: str) -> tuple[Fraction, Fraction]:
         """What a partner paid in, and what its awards and their returns drew of it: whatever the period."""

@@ -40,10 +40,11 @@ class TotalsOf:
     pool: Fraction
     margin: Fraction
     tax: Fraction
+    deposits: Fraction
     net: Fraction
 
 
-LINES_WITHOUT_POINTS = ("FIXED_FEE", "ADJUSTMENT")
+LINES_WITHOUT_POINTS = ("FIXED_FEE", "ADJUSTMENT", "PREPAID")
 
 
 class SecondStatements:
@@ -62,6 +63,7 @@ class SecondStatements:
         """Statements of which all is left to the next."""
         for label, last in periods:
             second.charge_fixed_fees(label, last)
+            second.credit_floats(label)
             # What was agreed in this period is about earlier ones, whose statements stand by now.
             for code in second.partners:
                 for amount, of_label in self._adjustments(label, code):
@@ -84,8 +86,8 @@ class SecondStatements:
         net = -sum((one.net for one in nets), ZERO)
         margin = period.margin(self.minor)
         # What this identity leaves over would be a cent that nobody can explain.
-        assert net == period.pool + margin + tax, label
-        self.totals[label] = TotalsOf(period.pool, margin, tax, net)
+        assert net == period.pool + margin + tax + period.deposits, label
+        self.totals[label] = TotalsOf(period.pool, margin, tax, period.deposits, net)
 
     def _statement(
         self, label: str, code: str, last: date, period: PeriodOf, billed: dict[tuple[str, str], Fraction]

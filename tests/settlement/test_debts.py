@@ -68,7 +68,7 @@ async def closed(till: Till, label: str) -> dict[int, str]:
 
 async def test_what_members_owe_is_told_apart_from_pool_and_margin(till: Till) -> None:
     # Grocer: 1.00 + 0.10 charged, 0.90 + 0.09 credited; fuel station: 0.92 reimbursed. The pool got 1.00 and gave 1.00.
-    draft = {MARCH: PeriodFigures(-81, 0, 90_000, 0, 900_000, is_draft=True)}
+    draft = {MARCH: PeriodFigures(-81, 0, 90_000, 0, 900_000, 0, is_draft=True)}
     assert await period_figures(till.database, [MARCH]) == draft
     till.clock.now += timedelta(days=20)
     said = await closed(till, "2017-03")
@@ -83,7 +83,7 @@ async def test_what_members_owe_is_told_apart_from_pool_and_margin(till: Till) -
         (2, "REIMBURSEMENT", 100, 920_000, 0),
     ]
     assert await period_figures(till.database, [MARCH]) == {
-        MARCH: PeriodFigures(-81, 0, 90_000, 0, 900_000, is_draft=False)
+        MARCH: PeriodFigures(-81, 0, 90_000, 0, 900_000, 0, is_draft=False)
     }
 
     await april(till)

@@ -50,7 +50,7 @@ ADJUSTMENTS = st.lists(
     st.builds(
         entry_line,
         st.integers(1, 4),
-        st.just(LineKind.ADJUSTMENT),
+        st.sampled_from([LineKind.ADJUSTMENT, LineKind.PREPAID]),
         st.sampled_from([None, "ISSUE"]),
         st.just(1),
         st.integers(-(10**12), 10**12),
@@ -68,10 +68,14 @@ def test_nets_pool_and_margin_balance_to_the_micro_unit(
     positions = positions_of_movements(rows, entries)
     settled = settle(positions, digits)
     totals = operator_totals(rows, entries, settled)
-    assert totals.adjustments_micro == -sum(one.amount_micro for one in adjustments)
+    for kind, micro in (
+        (LineKind.ADJUSTMENT, totals.adjustments_micro),
+        (LineKind.PREPAID, totals.deposit_change_micro),
+    ):
+        assert micro == -sum(one.amount_micro for one in adjustments if one.kind == kind)
     net_micro = totals.operator_net_minor * micro_per_minor(digits)
     assert sum(one.net_minor for one in settled) + totals.operator_net_minor == 0
-    assert net_micro == totals.pool_change_micro + totals.margin_micro
+    assert net_micro == totals.pool_change_micro + totals.margin_micro + totals.deposit_change_micro
     assert draft_margin_micro(positions, settled, digits) == totals.margin_micro
 
 

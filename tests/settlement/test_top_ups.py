@@ -1,4 +1,4 @@
-"""Money paid into a float: a block and a deposit, once per key, and nothing of it on a statement."""
+"""Money paid into a float: a block and a deposit, once per key; what was drawn of it, the statement credits."""
 
 import asyncio
 from datetime import timedelta
@@ -48,7 +48,7 @@ async def test_a_payment_is_a_block_and_a_deposit(open_till: OpenTill) -> None:
     assert await till.rows(BOOKS) == [("BANK", 0, -100_000_000), ("DEPOSIT", till.id_of("grocer"), 100_000_000)]
 
 
-async def test_awards_are_charged_on_the_statement_and_only_there(open_till: OpenTill) -> None:
+async def test_awards_are_charged_on_the_statement_and_paid_out_of_the_deposit(open_till: OpenTill) -> None:
     till = await open_till(prepaid())
     await paid_in(till, "100.00")
     await till.accept(till.purchase("k", "60.00"))
@@ -62,12 +62,16 @@ async def test_awards_are_charged_on_the_statement_and_only_there(open_till: Ope
         if one.partner_id == till.id_of("grocer")
     ]  # fmt: skip
     lines = (await lines_of_statements(till.database, 0, [(MARCH, mine.partner_id)]))[(MARCH, mine.partner_id)]
-    assert [(line.kind.value, line.billed_minor) for line in lines] == [("ISSUE", -60), ("SERVICE_FEE", -6)]
-    assert (mine.net_minor, mine.due_minor) == (-66, -66)
-    # The money paid in is all there still, the partner's; the charge stands beside it, once.
+    assert [(line.kind.value, line.billed_minor) for line in lines] == [
+        ("ISSUE", -60),
+        ("SERVICE_FEE", -6),
+        ("PREPAID", 66),
+    ]
+    assert (mine.net_minor, mine.due_minor) == (0, 0)
+    # What is left of the money paid in is the partner's still.
     books = {(book, party): amount for book, party, amount in await till.rows(BOOKS)}
-    assert books[("DEPOSIT", mine.partner_id)] == 100_000_000
-    assert books[("PARTNER", mine.partner_id)] == -60 * PRICE
+    assert books[("DEPOSIT", mine.partner_id)] == 100_000_000 - 60 * PRICE
+    assert books[("PARTNER", mine.partner_id)] == 0
     assert await failing(till) == {}
 
 
