@@ -106,7 +106,7 @@ async def test_a_closed_statement_keeps_its_rates(database: Database, at: At, bo
         ("DELETE FROM statement_tax WHERE partner_id = 3", {6, 8, 15}, "statement of C for 2017-03"),
         (
             "UPDATE partner_entry SET amount_micro = -950 WHERE kind = 'TAX' AND line_kind = 'FIXED_FEE'",
-            {8, 9},
+            {8, 9, 16},
             "tax on FIXED_FEE: TAX has -0.000950, the line makes -9.500000",
         ),
         ("DELETE FROM partner_entry WHERE kind = 'TAX' AND line_kind = 'ISSUE'", {8}, "TAX has nothing"),
