@@ -40,10 +40,9 @@ def lot_mix_sql(alias: str, lot_id: str) -> str:
     return mix_sql(f"{alias}.price_micro", seed)
 
 
-# A quarter of a gigabyte for hash tables, and workers where the server has them: the close runs alone.
-PLANNER_SQL = text(
-    "SELECT set_config('work_mem', '256MB', true), set_config('max_parallel_workers_per_gather', '4', true)"
-)
+# A quarter of a gigabyte for hash tables: the close runs alone. More workers than the server gives of itself made it
+# slower, since two connections read at once.
+PLANNER_SQL = text("SELECT set_config('work_mem', '256MB', true)")
 
 TRANSACTION_HASH_SQL = row_hash_sql(HASHED_TRANSACTION_COLUMNS, "t")
 PARTNER_ENTRY_HASH_SQL = row_hash_sql(HASHED_PARTNER_ENTRY_COLUMNS, "e")
