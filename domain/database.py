@@ -103,6 +103,19 @@ class Rows:
         return value
 
 
+PLAN_USES_FIRST = 8
+"""How often the first plan of a statement is used; the next ones twice as often as the one before."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A prepared statement, and how often its plan may still be used."""
+
+    statement: "PreparedStatement[Any]"
+    uses_max: int
+    uses: int = 0
+
+
 class BatchConnection:
     """The driver's own connection, for the posting queue alone.
 
@@ -110,9 +123,7 @@ class BatchConnection:
     the statements and their parameters' names are still its.
     """
 
-    def __init__(
-        self, driver: "asyncpg.Connection[asyncpg.Record]", prepared: "dict[str, PreparedStatement[Any]]"
-    ) -> None:
+    def __init__(self, driver: "asyncpg.Connection[asyncpg.Record]", prepared: dict[str, Prepared]) -> None:
         self._driver = driver
         self._prepared = prepared
 
@@ -120,16 +131,20 @@ class BatchConnection:
         """Runs one statement. Raises the driver's own errors."""
         sql, names = _driver_form(statement)
         prepared = self._prepared.get(sql)
-        if prepared is None:
-            prepared = self._prepared[sql] = await self._driver.prepare(sql)
+        if prepared is None or prepared.uses == prepared.uses_max:
+            # The server keeps a plan until statistics change. One made while tables were empty reads them whole, and
+            # an import fills them long before that: prepared anew, it is planned for the size that they have by now.
+            uses_max = PLAN_USES_FIRST if prepared is None else 2 * prepared.uses_max
+            prepared = self._prepared[sql] = Prepared(await self._driver.prepare(sql), uses_max)
+        prepared.uses += 1
         given = parameters or {}
         try:
-            rows = await prepared.fetch(*[given[name] for name in names])
+            rows = await prepared.statement.fetch(*[given[name] for name in names])
         except asyncpg.InvalidCachedStatementError:
             # The schema changed under the plan: the next try, which the queue makes, prepares it again.
             self._prepared.clear()
             raise
-        touched = (prepared.get_statusmsg() or "").rpartition(" ")[2]
+        touched = (prepared.statement.get_statusmsg() or "").rpartition(" ")[2]
         return Rows(rows, int(touched) if touched.isdigit() else 0)
 
     @asynccontextmanager
@@ -149,6 +164,7 @@ class Database:
     def __init__(self, urls: DatabaseUrls, pool_size: int = 8) -> None:
         self.urls = urls
         self._posting = _engine(urls.posting, POSTING_ROLE, pool_size)
+        self._batches = _engine(urls.posting, POSTING_ROLE, pool_size, LOOK_UPS_ONLY)
         self._reading = _engine(urls.reading, READING_ROLE, pool_size)
 
     @asynccontextmanager
@@ -170,7 +186,7 @@ class Database:
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[BatchConnection]:
         """A connection of the posting role for one batch, outside of a transaction."""
-        async with self._posting.connect() as connection:
+        async with self._batches.connect() as connection:
             pooled = await connection.get_raw_connection()
             driver = pooled.driver_connection
             assert isinstance(driver, asyncpg.Connection)
@@ -194,13 +210,19 @@ class Database:
     async def dispose(self) -> None:
         """Closes every connection."""
         await self._posting.dispose()
+        await self._batches.dispose()
         await self._reading.dispose()
 
 
 VIEWER_SQL = text("SELECT set_config('coalition.viewer', :viewer, true)")
 
 
-def _engine(url: URL, role: str, pool_size: int) -> AsyncEngine:
+LOOK_UPS_ONLY = {"enable_seqscan": "off"}
+"""A batch looks up few rows by their keys, whatever the size of a table. Where one has no statistics yet, as when the
+first campaign has just begun, the server would expect many rows to fit and read it whole."""
+
+
+def _engine(url: URL, role: str, pool_size: int, planner: Mapping[str, str] | None = None) -> AsyncEngine:
     return create_async_engine(
         url,
         pool_size=pool_size,
@@ -217,6 +239,7 @@ def _engine(url: URL, role: str, pool_size: int) -> AsyncEngine:
                 "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
                 "application_name": role,
+                **(planner or {}),
             },
         },
     )
