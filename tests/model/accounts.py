@@ -57,6 +57,17 @@ class Accounts(Driver):
             self.send([given])
         self.send([self.part_of(bought, parts[1])])
 
+    @rule(
+        pair=pairs, caller=callers, first=st.sampled_from((200, 250, 300)), more=st.sampled_from((0, 0, 1, 50)),
+        hours=st.sampled_from((0, 1, 14, 23)),
+    )  # fmt: skip
+    def give_twice(self, pair: tuple[str, str], caller: str, first: int, more: int, hours: int) -> None:
+        """Two gifts reach what may be given away on one day, or go over it, or happen on two days."""
+        self.stock("fuel", pair[0], 60_000)
+        for points in (first, 400 - first + more):
+            self.send([self.command("transfer", caller, pair[0], self.now, points=points, to=pair[1])])
+            self.now += timedelta(hours=hours)
+
     # ------------------------------------------------------------ members that are one person
 
     @rule(pair=pairs)

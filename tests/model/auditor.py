@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from tests.model import earning, moving, returning, spending
 from tests.model.ledger import Dict, Ledger, No
+from tests.model.owing import pay_back
 
 DECIDE: dict[str, Callable[[Ledger, Dict], None]] = {
     "earn": earning.earn,
@@ -49,13 +50,17 @@ class Auditor(Ledger):
         return is_new
 
     def post(self, command: Dict, now: datetime, *, history: bool = False) -> str | Dict:
-        """A refusal's code, or the receipt."""
+        """A refusal's code, or the receipt; either may have brought points to who owes some."""
         self.begin(now, command["at"] if history else None)
+        answer: str | Dict
         try:
-            receipt = self.answer(command, history=history)
+            answer = self.answer(command, history=history)
         except No as refusal:
-            return str(refusal)
-        return receipt if history else self.wake(receipt, (command["partner"], command["key"]))
+            answer = str(refusal)
+        else:
+            answer = answer if history else self.wake(answer, (command["partner"], command["key"]))
+        pay_back(self)
+        return answer
 
     def answer(self, command: Dict, *, history: bool) -> Dict:
         kind, key = command["kind"], (command["partner"], command["key"])

@@ -9,12 +9,14 @@ import asyncpg
 from domain.database import Database
 from domain.reading import members_by_identifier
 from tests.model.auditor import Auditor
+from tests.model.owing import owed
 
-ACCOUNTS_SQL = "SELECT id, available, pending, held FROM account"
+ACCOUNTS_SQL = "SELECT id, available, pending, held, owed FROM account"
+DEBTS_SQL = "SELECT account_id, funder_id, price_micro, points, open_points FROM debt"
 CARDS_SQL = "SELECT i.value, m.account_id FROM member_identifier AS i JOIN member AS m ON m.id = i.member_id"
 LOTS_SQL = """
     SELECT account_id, issuer_id, funder_id, price_micro, granted, remaining, reserved, earned_at,
-           coalesce(grace_until, expires_at), parent_id IS NOT NULL FROM lot
+           expires_at, grace_until, parent_id IS NOT NULL FROM lot
 """
 AWARDS_SQL = "SELECT account_id, funder_id, open_points, release_at, waits_for_payment FROM pending_award"
 HOLDS_SQL = "SELECT account_id, partner_id, points, captured, state, expires_at FROM hold"
@@ -32,7 +34,10 @@ POSITIONS_SQL = """
     SELECT p.label, q.partner_id, q.kind, q.entries, q.points::bigint, q.amount_micro::bigint,
            q.prior_amount_micro::bigint FROM position AS q JOIN period AS p ON p.id = q.period_id
 """
-CLOSED_SQL = "SELECT label, pool_micro::bigint, margin_micro::bigint FROM period WHERE state = 'CLOSED' ORDER BY id"
+CLOSED_SQL = """
+    SELECT label, pool_micro::bigint, margin_micro::bigint, receivable_change_micro::bigint
+      FROM period WHERE state = 'CLOSED' ORDER BY id
+"""
 NETS_SQL = """
     SELECT p.label, s.partner_id, s.net_minor::bigint, s.due_minor::bigint
       FROM statement AS s JOIN period AS p ON p.id = s.period_id
@@ -68,6 +73,7 @@ async def books_of_product(
             ),
             "awards": Counter((accounts[a], codes[f], *rest) for a, f, *rest in await _rows(connection, AWARDS_SQL)),
             "holds": Counter((accounts[a], codes[p], *rest) for a, p, *rest in await _rows(connection, HOLDS_SQL)),
+            "debts": Counter((accounts[a], codes[f], *rest) for a, f, *rest in await _rows(connection, DEBTS_SQL)),
             "parked": Counter((codes[p], *rest) for p, *rest in await _rows(connection, PARKED_SQL)),
             "budgets": {(owner, label): tuple(sums) for owner, label, *sums in await _rows(connection, BUDGETS_SQL)},
             "positions": {
@@ -81,8 +87,9 @@ async def books_of_product(
                     "due": {codes[partner]: due for period, partner, _, due in nets if period == label},
                     "pool": pool,
                     "margin": margin,
+                    "lent": lent,
                 }
-                for label, pool, margin in closed
+                for label, pool, margin, lent in closed
             },
         }
 
@@ -101,7 +108,7 @@ def books_of_auditor(auditor: Auditor, now: datetime) -> dict[str, Any]:
         "accounts": {name: _account(auditor, name) for name in names},
         "lots": Counter(
             (lot["account"], lot["issuer"], lot["funder"], lot["price"], lot["granted"], lot["left"], lot["held"],
-             lot["earned"], lot["until"], lot["parent"] is not None)
+             lot["earned"], lot["expires"], lot["until"] if lot["grace"] else None, lot["parent"] is not None)
             for lot in auditor.lots
         ),
         "awards": Counter(
@@ -110,6 +117,9 @@ def books_of_auditor(auditor: Auditor, now: datetime) -> dict[str, Any]:
         "holds": Counter(
             (one["account"], one["partner"], one["points"], one["captured"], one["state"], one["until"])
             for one in auditor.holds
+        ),
+        "debts": Counter(
+            (one["account"], one["funder"], one["price"], one["points"], one["open"]) for one in auditor.debts
         ),
         "parked": Counter((*one["key"], one["state"]) for one in auditor.parked),
         "budgets": {
@@ -124,10 +134,10 @@ def books_of_auditor(auditor: Auditor, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _account(auditor: Auditor, name: str) -> tuple[int, int, int]:
-    """Available points, expired ones that nobody booked included; pending and held ones."""
+def _account(auditor: Auditor, name: str) -> tuple[int, int, int, int]:
+    """Available points, expired ones that nobody booked included; pending, held and owed ones."""
     _, pending, held = auditor.balance(name, auditor.now)
-    return sum(lot["left"] for lot in auditor.lots if lot["account"] == name), pending, held
+    return sum(lot["left"] for lot in auditor.lots if lot["account"] == name), pending, held, owed(auditor, name)
 
 
 def _blocks(window: dict[str, Any]) -> str:

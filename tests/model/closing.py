@@ -48,9 +48,10 @@ def close_next(ledger: Ledger, label: str) -> None:
         nets[partner] += figures[-1]
     dues = {code: carry(ledger, code, net, lines) for code, net in nets.items()}
     pools = {key[0]: sums[2] for key, sums in ledger.positions.items() if key[2] == "POOL" and key[0] <= label}
-    margin = (-sum(nets.values()) + tax) * 10**4 - pools.get(label, 0)
+    lent = ledger.positions.get((label, OPERATOR, "MEMBER_RECEIVABLE"), [0, 0, 0])[2]
+    margin = (-sum(nets.values()) + tax) * 10**4 - pools.get(label, 0) + lent
     ledger.closed[label] = {"lines": lines, "nets": dict(nets), "due": dues, "pool": sum(pools.values()),
-                            "margin": margin}  # fmt: skip
+                            "margin": margin, "lent": lent}  # fmt: skip
     ledger.first_open = ledger.days.period(following)
 
 

@@ -4,9 +4,14 @@ from datetime import UTC, datetime
 
 from tests.factories import COALITION_TOML
 
-HARBOUR = COALITION_TOML.replace("expiry_months = 24", "expiry_months = 1").replace(
-    "max_backdate_days = 30", "max_backdate_days = 75\nhold_minutes = 10080"
-)
+# Points whose expiry moves with use, a partner that pays less for a burn from April, and members who may owe points.
+HARBOUR = (
+    COALITION_TOML.replace("expiry_months = 24", 'expiry = "rolling"\nexpiry_months = 1')
+    .replace("[[partner]]", 'claw_back = "negative_balance"\n[[partner]]', 1)
+    .replace("max_backdate_days = 30", "max_backdate_days = 75\nhold_minutes = 10080")
+    .replace('"0.010200"\nservice_fee = "0.001000"\nreimbursement = "0.009000"',
+             '"0.010200"\nservice_fee = "0.001000"\nreimbursement = "0.008800"')
+)  # fmt: skip
 
 # Odd points at these prices are half a cent or half a micro-unit: ties, which are rounded to the even neighbour.
 TIGHT = """
@@ -60,6 +65,7 @@ max_points = 90
 code = "fuel"
 name = "Beacon Fuel"
 category = "fuel station"
+hold_minutes = 4000
 stores = []
 [[partner.terms]]
 from = 2017-01-01
@@ -135,9 +141,11 @@ HOUSEHOLD = (
     )
     .replace('fixed_fee = "30.00"', 'fixed_fee = "30.00"\npending_days = 4')
 )
-CLAN = HOUSEHOLD.replace("expiry_months = 1", 'expiry = "rolling"\nexpiry_months = 1\nclaw_back = "all_lots"').replace(
-    'code = "grocer"', 'code = "grocer"\nrisk = "PAID_FIRST"'
-)
+# Members may owe some points, not many.
+CLAN = HOUSEHOLD.replace(
+    "expiry_months = 1",
+    'expiry = "rolling"\nexpiry_months = 1\nclaw_back = "negative_balance"\nnegative_limit_points = 60',
+).replace('code = "grocer"', 'code = "grocer"\nrisk = "PAID_FIRST"')
 
 LIVES = ("harbour", "tight", "patient", "yearly")
 """Those in which points live; in the others accounts change hands."""

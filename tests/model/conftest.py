@@ -19,8 +19,8 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 settings.register_profile(
     "model-quick",
-    max_examples=10,
-    stateful_step_count=25,
+    max_examples=8,
+    stateful_step_count=20,
     derandomize=True,
     database=None,
     deadline=None,

@@ -149,6 +149,17 @@ class Driver(RuleBasedStateMachine):
         """A part of the balance, and with 1 all of it."""
         self.send([self.spend(partner, card, part, age)])
 
+    @rule(sellers=st.tuples(partners, partners), card=cards, amount_minor=amounts_minor, two=st.tuples(parts, parts),
+          holds=st.booleans())  # fmt: skip
+    def spend_and_return(
+        self, sellers: tuple[str, str], card: str, amount_minor: int, two: tuple[int, int], *, holds: bool
+    ) -> None:
+        """Goods come back whose points are spent, or held; perhaps the member owes some, until it buys again."""
+        bought = self.stock(sellers[0], card, 5_000)
+        self.send([self.spend(sellers[1], card, 1, kind="authorize" if holds else "burn")])
+        self.send([self.part_of(bought, two[0])])
+        self.send([self.purchase(sellers[1], card, amount_minor, None, timedelta(0)), self.part_of(bought, two[1])])
+
     @rule(hours=st.one_of(st.integers(1, 48), st.integers(24, 40 * 24)))
     def wait(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
@@ -250,6 +261,17 @@ class Driver(RuleBasedStateMachine):
     def reversal(self, original: Dict, age: timedelta, **ask: Any) -> Dict:
         by = {"amount_minor": None, "lines": None, "points": None} | ask
         return self.command("reverse", original["partner"], None, self.now - age, original=original["key"], **by)
+
+    def stock(self, partner: str, card: str, amount_minor: int, days: int = 0) -> Dict:
+        """A purchase so old that no return window keeps its points, paid if they wait for that, and at least so old."""
+        terms = self.auditor.partners[partner]["terms"]
+        days = max(days, *(1 + one.get("pending_days", -1) for one in terms))
+        bought = self.purchase(partner, card, amount_minor, None, timedelta(days=days))
+        self.send([bought])
+        record = self.auditor.done.get((partner, bought["key"]), {"awards": []})
+        if any(award["waits"] for award in record["awards"]):
+            self.send([self.command("pay", partner, None, self.now, original=bought["key"])])
+        return bought
 
     @property
     def accepted(self) -> list[Dict]:

@@ -39,6 +39,7 @@ class Ledger:
         self.lots: list[Dict] = []
         self.awards: list[Dict] = []  # those that began pending
         self.holds: list[Dict] = []
+        self.debts: list[Dict] = []
         self.pools: dict[str, dict[str, Dict]] = {}
         self.windows: dict[tuple[str, str, str], Dict] = {}
         self.positions: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -78,11 +79,12 @@ class Ledger:
         return all(self.account(name) != account for name in self.account_of)
 
     def balance(self, account: str, at: datetime) -> tuple[int, int, int]:
-        """Points that may be burned then, pending ones and held ones."""
+        """Points that may be burned then, less what is owed, pending ones and held ones."""
         lots = [lot for lot in self.lots if lot["account"] == account]
+        owed = sum(debt["open"] for debt in self.debts if debt["account"] == account)
         pending = sum(award["open"] for award in self.awards if award["account"] == account)
         usable: int = sum(lot["left"] for lot in lots if at < lot["until"])
-        return usable, pending, sum(lot["held"] for lot in lots)
+        return usable - owed, pending, sum(lot["held"] for lot in lots)
 
     def spendable(self, account: str) -> int:
         """What a burn finds: also what is due, but for what would be past at once."""
@@ -133,11 +135,15 @@ class Ledger:
     # ------------------------------------------------------------ booking
 
     def book(
-        self, party: str, points: int, pool: int, lines: dict[str, int], *, prior: bool = False, signed: bool = False
-    ) -> None:
-        """One row: ``points`` from the member's side, ``pool`` from the pool's, ``lines`` from the party's."""
+        self, party: str, points: int, pool: int, lines: dict[str, int], *, prior: bool = False, signed: bool = False,
+        counts: int | None = None,
+    ) -> None:  # fmt: skip
+        """One row: ``points`` from the member's side, ``pool`` from the pool's, ``lines`` from the party's.
+
+        Lines count the same points, without sign but for ``signed``; ``counts``: so many.
+        """
         named = {"SUBSIDY": sum(lines.values())} if party == OPERATOR and lines else lines
-        count = points if signed else abs(points)
+        count = counts if counts is not None else points if signed else abs(points)
         rows = [(party, kind, count, money, money if prior else 0) for kind, money in named.items()]
         for partner, kind, number, money, prior_money in [*rows, (OPERATOR, "POOL", points, pool, 0)]:
             self.add(partner, kind, [1, number, money, prior_money])
@@ -154,7 +160,8 @@ class Ledger:
     # ------------------------------------------------------------ lots
 
     def open_lot(self, lot: Dict, points: int) -> None:
-        lot |= {"granted": points, "left": points, "held": 0, "until": self.days.expiry(lot["earned"]), "grace": False}
+        expires = self.days.expiry(lot["earned"])
+        lot |= {"granted": points, "left": points, "held": 0, "expires": expires, "until": expires, "grace": False}
         lot["rolls"] = self.programme["expiry_months"] if self.programme.get("expiry") == "rolling" else None
         self.lots.append(lot)
 
@@ -200,7 +207,7 @@ class Ledger:
         for lot in self.lots:
             alive = self.then < lot["until"] and not lot["grace"] and lot["left"] + lot["held"]
             if lot["account"] == account and lot["rolls"] and alive:
-                lot["until"] = max(lot["until"], self.days.months_after(at, lot["rolls"]))
+                lot["until"] = lot["expires"] = max(lot["until"], self.days.months_after(at, lot["rolls"]))
 
     def move(self, parts: list[tuple[Dict, int]], target: str) -> list[Dict]:
         """What was taken of lots goes to another account, into children that keep everything else."""

@@ -82,15 +82,30 @@ class Life(Driver):
         held = self.authorized[-1 - back % len(self.authorized)]["command"]
         self.send([self.command("void", held["partner"], None, self.now - age, original=held["key"])])
 
-    @rule(partner=partners, card=cards, parts=st.tuples(parts, parts), late=st.integers(0, 3), part=parts)
-    def hold_and_resolve(self, partner: str, card: str, parts: tuple[int, int], late: int, part: int) -> None:
-        """What is set aside is captured in part, perhaps after its time, and refunded, all of it or some."""
-        held = self.spend(partner, card, parts[0], kind="authorize")
+    @rule(
+        partner=partners, card=cards, parts=st.tuples(parts, parts, parts), late=st.integers(0, 3),
+        bought=st.lists(st.tuples(partners, st.integers(0, 12)), max_size=3), new_price=st.booleans(),
+    )  # fmt: skip
+    def hold_and_resolve(
+        self, partner: str, card: str, parts: tuple[int, int, int], late: int, bought: list[tuple[str, int]], *,
+        new_price: bool,
+    ) -> None:  # fmt: skip
+        """What is set aside, of several purchases, is captured in part, perhaps at another price than it was or after
+        its time, and refunded, all of it or some.
+        """
+        age = timedelta(0)
+        if new_price:
+            changes = self.auditor.days.midnight(self.auditor.partners["grocer"]["terms"][-1]["from"])
+            partner, self.now = "grocer", max(self.now, changes - timedelta(hours=1))
+            age = self.now - changes + timedelta(hours=1)
+        for seller, days in bought:
+            self.stock(seller, card, 9_000, days)
+        held = self.spend(partner, card, parts[0], age, kind="authorize")
         self.send([held])
-        self.now += timedelta(hours=20 * late)
+        self.now += timedelta(hours=20 * late + new_price)
         points = max(held["points"] // parts[1], 1)
         captured = self.command("capture", partner, None, self.now, original=held["key"], points=points)
-        self.send([captured, self.part_of(captured, part)])
+        self.send([captured, self.part_of(captured, parts[2])])
 
     @property
     def authorized(self) -> list[dict[str, Any]]:
@@ -151,6 +166,21 @@ class Life(Driver):
         if again:
             self.send([early])
 
+    @rule(
+        partner=partners, card=cards, part=parts, days=st.integers(1, 12), seconds=st.sampled_from((-1, 0, 1)),
+        again=st.booleans(),
+    )  # fmt: skip
+    def overtake_by_far(self, partner: str, card: str, part: int, days: int, seconds: int, *, again: bool) -> None:
+        """A reversal waits as long as it may, counted from when it happened, and then its original comes."""
+        waits = timedelta(days=self.auditor.programme["max_backdate_days"])
+        original = self.purchase(partner, card, 5_000, None, timedelta(0))
+        early = self.part_of(original, part, waits - timedelta(days=days)) | {"awaits": True}
+        self.send([early])
+        self.now = early["at"] + waits + timedelta(seconds=seconds)
+        self.send([original | {"at": self.now}])
+        if again:
+            self.send([early])
+
     @precondition(lambda self: self.auditor.done)
     @rule(back=recent, how=st.sampled_from(("same", "later", "new key")))
     def replay(self, back: int, how: str) -> None:
@@ -165,9 +195,18 @@ class Life(Driver):
 
     # ------------------------------------------------------------ time
 
-    @rule(card=cards, partner=partners, amount_minor=amounts_minor, part=parts)
-    def wait_for_expiry(self, card: str, partner: str, amount_minor: int, part: int) -> None:
+    @rule(seller=partners, partner=partners, card=cards, days=st.tuples(st.integers(0, 25), st.integers(0, 25)),
+          part=parts)  # fmt: skip
+    def use_late(self, seller: str, partner: str, card: str, days: tuple[int, int], part: int) -> None:
+        """Points are bought and used, and both reach the till's queue days later: they live on from the use."""
+        self.stock(seller, card, 6_000, max(days))
+        self.send([self.spend(partner, card, part, timedelta(days=min(days)))])
+
+    @rule(card=cards, partner=partners, amount_minor=amounts_minor, part=parts, seller=st.none() | partners)
+    def wait_for_expiry(self, card: str, partner: str, amount_minor: int, part: int, seller: str | None) -> None:
         """The next lot of the member goes past: a refund into it, and the next burn, find it so."""
+        if seller is not None:
+            self.stock(seller, card, 7_000)
         burn = self.spend(partner, card, 3)
         self.send([burn])
         ends = [lot["until"] for lot in self.auditor.lots if lot["account"] == card and lot["left"]]

@@ -1,6 +1,7 @@
 """The auditor's transfers, merges and household pools: points that change accounts, and accounts that change hands."""
 
 from tests.model.ledger import OPERATOR, Dict, Ledger, No
+from tests.model.owing import owed
 
 
 def transfer(ledger: Ledger, record: Dict) -> None:
@@ -46,12 +47,17 @@ def merge(ledger: Ledger, record: Dict) -> None:
     duplicate, kept = record["person"], ledger.person(record["command"]["keep"])
     if kept == duplicate:
         raise No("INPUT_INVALID")
-    if pool_of(ledger, duplicate) or ledger.balance(record["account"], ledger.now)[2]:
+    if pool_of(ledger, duplicate) or has_ties(ledger, record["account"]):
         raise No("MERGE_NOT_POSSIBLE")
     target = ledger.account_of[kept]
     record |= {"kept_person": kept, "kept_account": target, "is_undone": False, "since": next(ledger.numbers)}
     record["moved"] = move_all(ledger, record, record["account"], target)
     ledger.stands_for[duplicate] = kept
+
+
+def has_ties(ledger: Ledger, account: str) -> bool:
+    """Whether points of it are held, or owed."""
+    return bool(ledger.balance(account, ledger.now)[2] or owed(ledger, account))
 
 
 def unmerge(ledger: Ledger, record: Dict) -> None:
@@ -62,7 +68,7 @@ def unmerge(ledger: Ledger, record: Dict) -> None:
     if ledger.person(kept) != kept or ledger.account_of[kept] != account:
         raise No("MERGE_NOT_POSSIBLE")
     moved = [lot for lot in ledger.lots if came_with(ledger, lot, merged)]
-    if any(lot["left"] != lot["granted"] or lot["until"] <= ledger.now for lot in moved):
+    if any(lot["left"] != lot["granted"] or lot["until"] <= ledger.now for lot in moved) or owed(ledger, account):
         raise No("MERGE_NOT_POSSIBLE")
     record |= {"person": kept, "account": account, "points": sum(lot["left"] for lot in moved)}
     ledger.book(OPERATOR, -record["points"], 0, {})
@@ -70,7 +76,7 @@ def unmerge(ledger: Ledger, record: Dict) -> None:
         ledger.book(OPERATOR, record["points"], 0, {})
     for lot in moved:
         lot["parent"]["left"] += lot["left"]
-        lot["parent"] |= {"until": lot["until"], "grace": lot["grace"]}  # as it rolled meanwhile
+        lot["parent"] |= {name: lot[name] for name in ("expires", "until", "grace")}  # as it rolled meanwhile
         lot |= {"left": 0, "went_back": True}
     merged["is_undone"] = True
     del ledger.stands_for[duplicate]
@@ -127,7 +133,7 @@ def leave(ledger: Ledger, record: Dict) -> None:
     is_last = len(places) == 1
     if not is_last and not has_other_head(places, person):
         raise No("POOL_NOT_POSSIBLE")
-    if is_last and ledger.balance(account, ledger.now)[2]:
+    if is_last and has_ties(ledger, account):
         raise No("POOL_NOT_POSSIBLE")
     if is_last:
         move_all(ledger, record, account, places[person]["home"])
@@ -141,7 +147,7 @@ def has_other_head(places: dict[str, Dict], person: str) -> bool:
 
 
 def check_free(ledger: Ledger, record: Dict) -> None:
-    if pool_of(ledger, record["person"]) or ledger.balance(record["account"], ledger.now)[2]:
+    if pool_of(ledger, record["person"]) or has_ties(ledger, record["account"]):
         raise No("POOL_NOT_POSSIBLE")
 
 

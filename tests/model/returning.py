@@ -2,6 +2,7 @@
 
 from tests.model.earning import campaign_points, kept_minor, rule_points, split
 from tests.model.ledger import OPERATOR, Dict, Ledger, No
+from tests.model.owing import overdraw
 
 
 def reverse(ledger: Ledger, record: Dict) -> None:
@@ -85,12 +86,13 @@ def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
     if not parts or parts[0][0] is not own:
         parts.insert(0, (own, 0))  # the row that says what the award did not hold any more
     taken = sum(part for _, part in parts)
-    record["points"] += taken
-    record["shortfall"] += points - taken
     prior, fee = award["charged_in"] < ledger.period, award["fee"]
     for lot, part in parts:
         money = {"EARN_REVERSAL": part * award["price"], "SERVICE_FEE_REFUND": part * fee}
         ledger.book(award["funder"], -part, -part * lot["price"], money, prior=prior)
+    taken += overdraw(ledger, record, award, points - taken, prior=prior)
+    record["points"] += taken
+    record["shortfall"] += points - taken
     window = credited(ledger, award)
     if window is not None and taken:
         ledger.draw(window, "consumed", -taken * (award["price"] + fee))

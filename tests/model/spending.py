@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from tests.model.ledger import Dict, Ledger, No, micro
+from tests.model.owing import pay_back
 
 
 def burn(ledger: Ledger, record: Dict) -> None:
@@ -155,4 +156,5 @@ def sweep(ledger: Ledger, account: str) -> tuple[int, int, int, int, int]:
     if expired:
         ledger.last_user[account] = person
     ledger.pass_on(account, person)
+    pay_back(ledger)
     return len(expired), sum(expired), len(confirmed), sum(confirmed), timed_out
