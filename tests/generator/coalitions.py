@@ -1,9 +1,10 @@
 """Random coalitions: a coalition file as a dict, and as the text that ``apply`` reads."""
 
 import json
+from collections.abc import Sequence
 from datetime import date
 from random import Random  # noqa: TID251 (seeded: invented data)
-from typing import Any
+from typing import Any, TypeVar
 
 CATEGORIES = ("food", "tobacco", "fuel", "gift")
 BEGINS = {"month": date(2017, 1, 1), "half_month": date(2017, 1, 1), "week": date(2017, 1, 2)}
@@ -13,19 +14,37 @@ CODES = ("grocer", "fuel", "restaurant", "pharmacy", "florist", "bakery")
 CURRENCIES = (
     ("EUR", 2, "Europe/Berlin"),
     ("JPY", 0, "Asia/Tokyo"),
-    ("BHD", 3, "Asia/Bahrain"),
+    ("JOD", 3, "Asia/Amman"),
     ("USD", 2, "America/New_York"),
 )
+"""Clocks change on 26 March, never, at the midnight before 31 March, which nobody sees, and on 12 March."""
+
+CLAW_BACKS: tuple[dict[str, Any], ...] = (
+    {"claw_back": "negative_balance"},
+    {"claw_back": "own_lot_then_issuer"},
+    {"claw_back": "negative_balance", "negative_limit_points": 120},
+    {"claw_back": "all_lots"},
+)
+ENDINGS = ("leaves", "ends", "both", "none")
+SUSPENDED_BURNS = ("REFUSE", "CAPTURE", "ALLOW")
+Option = TypeVar("Option")
 DIGITS = {code: digits for code, digits, _ in CURRENCIES}
 CAMPAIGN_LIMITS = ("DECLINE", "PARTIAL", "OPERATOR_FUNDED")
 TAXED = ("ISSUE", "SERVICE_FEE", "SERVICE_FEE_REFUND", "REIMBURSEMENT", "BREAKAGE_SHARE", "FIXED_FEE", "ADJUSTMENT")
 EASY_AND_AWKWARD_PRICES = ("0.01", "0.010001", "0.012347", "0.0105", "0.015", "0.009995", "0.0333335", "0.5")
 
 
-def random_coalition(random: Random) -> dict[str, Any]:
+def in_turn(seed: int, what: str, options: Sequence[Option]) -> Option:
+    """One of the options, so that so many seeds as there are options see each of them, in an order of their own."""
+    order = list(options)
+    Random(f"{what} {seed // len(order)}").shuffle(order)  # noqa: S311 (no secret)
+    return order[seed % len(order)]
+
+
+def random_coalition(random: Random, seed: int) -> dict[str, Any]:
     """Two to six partners whose prices change, budgets that run out, and points that soon expire."""
-    currency, digits, zone = random.choice(CURRENCIES)
-    period = random.choice(tuple(BEGINS))
+    currency, digits, zone = in_turn(seed, "currency", CURRENCIES)
+    period = in_turn(seed, "period", tuple(BEGINS))
     partners = [_partner(random, code, digits, period) for code in random.sample(CODES, random.randint(2, len(CODES)))]
     codes = [partner["code"] for partner in partners]
     prepaid = {partner["code"] for partner in partners if partner["budget"][0].get("funding") == "PREPAID"}
@@ -36,10 +55,11 @@ def random_coalition(random: Random) -> dict[str, Any]:
             "timezone": zone,
             "point_value": "0.01",
             "period": period,
-            **_expiry(random),
+            **_expiry(random, in_turn(seed, "expiry", ("months", "rolling", "year_end"))),
             "grace_days": random.choice((0, 10, 30)),
             "max_backdate_days": 60,
-            "claw_back": random.choice(("own_lot_then_issuer", "all_lots")),
+            "hold_minutes": in_turn(seed, "hold", (90, 3_000, 20_000)),
+            **in_turn(seed, "claw back", CLAW_BACKS),
             **_calendar(random, digits),
         },
         "partner": partners,
@@ -54,8 +74,7 @@ def _calendar(random: Random, digits: int) -> dict[str, Any]:
     return {"advice_days": advice, "dispute_days": dispute, "call_days": advice + dispute + 3} | minimum
 
 
-def _expiry(random: Random) -> dict[str, Any]:
-    policy = random.choice(("months", "rolling", "year_end"))
+def _expiry(random: Random, policy: str) -> dict[str, Any]:
     if policy == "year_end":
         return {"expiry": policy, "expiry_years": random.choice((0, 1))}
     return {"expiry": policy, "expiry_months": random.choice((1, 2, 3, 24))}
@@ -99,6 +118,8 @@ def _partner(random: Random, code: str, digits: int, period: str) -> dict[str, A
         "name": code.title(),
         "category": code,
         "risk": random.choice(("NORMAL", "NORMAL", "PAID_FIRST")),
+        "deposit_required": _money(random.choice((0, 0, 900)), digits),
+        "suspended_burns": random.choice(SUSPENDED_BURNS),
         "stores": [],
         "terms": [_terms(random, start, digits) for start in starts],
         "budget": [_budget(random, digits, period)],
@@ -166,8 +187,8 @@ def _budget(random: Random, digits: int, period: str) -> dict[str, Any]:
     after = {"after_period": random.choice(("CREDIT_CURRENT", "USE_OR_LOSE")), "alert_at": "0.80"}
     kind = random.choice(("prepaid", "overdraft", "limit", "limit"))
     if kind == "prepaid":
-        # All of it is paid in later: what of a float opened it and what was drawn first, no export says.
-        return begins | {"limit": "0", "on_limit": on_limit, "funding": "PREPAID"} | after
+        opening = _money(random.choice((0, 300, 1_500)), digits)
+        return begins | {"limit": opening, "on_limit": on_limit, "funding": "PREPAID"} | after
     if kind == "overdraft":
         overdraft = _money(random.choice((1, 700)), digits)
         return (

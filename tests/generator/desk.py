@@ -18,7 +18,7 @@ from settlement.disputed import DisputeReason
 from settlement.disputes import DisputeAsk, OutcomeAsk, open_dispute, propose_outcome, withdraw_dispute
 from settlement.payments import NewPayment, record_payment
 from settlement.top_ups import TopUp, top_up_budget
-from tests.generator.book import Adjusted, Book, Disputed
+from tests.generator.book import LET_OFF, PAID, Adjusted, Book, Disputed, PaidIn, Settled
 from tests.generator.events import FAULTS, Makers, World
 
 Answer = TypeVar("Answer")
@@ -57,7 +57,7 @@ class Desk:
         self.random = world.random
         self.database = world.till.database
         self.clock = world.till.clock
-        self.book = Book()
+        self.book = Book([(self.clock.now, world.coalition)])
         self.disputes: dict[int, Disputed] = {}
 
     def makers(self) -> Makers:
@@ -82,7 +82,7 @@ class Desk:
             minor, age = self.random.randint(1, 4_000), timedelta(hours=self.random.randint(0, 90))
             paid = TopUp(self.key(), self.id_of(code), self.money(minor), self.clock.now - age)
             if await self.done("TopUp", top_up_budget(self.database, self.clock, paid)):
-                self.book.paid_in[code] += self.fraction(minor)
+                self.book.floats[code].append(PaidIn(self.clock.now, code, self.fraction(minor), paid.occurred_at))
 
     async def overdraw(self) -> None:
         """A partner may spend more than its limit, for a while or as long as the window lasts."""
@@ -92,7 +92,7 @@ class Desk:
             money = self.money(self.random.randint(1, 3_000))
             ask = OverdraftAsk(self.id_of(code), money, ProposalReason.AGREEMENT, "for a while", until=until)
             made = await self.done("Proposal", propose_overdraft(self.database, self.clock, PROPOSER, self.key(), ask))
-            if made and await self._is_agreed(made.proposal):
+            if made and await self.is_agreed(made.proposal):
                 approval = approve_overdraft(self.database, self.clock, made.proposal.id, self.approval())
                 await self.done("Overdraft", approval)
 
@@ -105,7 +105,7 @@ class Desk:
             ProposalKind.POINTS, self.id_of(code), ProposalReason.GOODWILL, "sorry", points=points, member_id=member_id
         )
         made = await self.done("Proposal", propose_points(self.database, self.clock, PROPOSER, self.key(), content))
-        if made and await self._is_agreed(made.proposal):
+        if made and await self.is_agreed(made.proposal):
             command = adjust_command(made.proposal, self.approval(), self.clock)
             if isinstance(await world.post(command), Posted):
                 self.book.points[command.key] = code
@@ -128,7 +128,7 @@ class Desk:
             None if kind is None else LineKind(kind),
         )
         made = await self.done("Proposal", propose_adjustment(self.database, self.clock, PROPOSER, self.key(), ask))
-        if made and await self._is_agreed(made.proposal) and await self._approved("Adjustment", made.proposal):
+        if made and await self.is_agreed(made.proposal) and await self._approved("Adjustment", made.proposal):
             self.book.adjustments.append(Adjusted(self.clock.now, code, self.fraction(minor), label))
 
     async def dispute(self) -> None:
@@ -159,7 +159,7 @@ class Desk:
         if opened:
             asked = None if minor is None else self.fraction(minor)
             named = None if commands is None else tuple(str(command_id) for command_id in commands)
-            noted = Disputed(label, code, kind, named, asked)
+            noted = Disputed(self.clock.now, label, code, kind, named, asked)
             self.disputes[opened.dispute.id] = noted
             self.book.disputes.append(noted)
 
@@ -173,18 +173,18 @@ class Desk:
         if self.random.random() < 0.2:
             taken_back = withdraw_dispute(self.database, self.clock, self.id_of(noted.partner), self.key(), number)
             if await self.done("Withdrawal", taken_back):
-                noted.state = "WITHDRAWN"
+                noted.state, noted.ended_at = "WITHDRAWN", self.clock.now
             return
         is_accepted = self.random.random() < 0.7
         minor = self.random.randint(1, 500) if is_accepted and self.random.random() < 0.5 else None
         ask = OutcomeAsk(number, is_accepted, None if minor is None else self.money(minor), "looked into")
         made = await self.done("Proposal", propose_outcome(self.database, self.clock, PROPOSER, self.key(), ask))
-        if made and await self._is_agreed(made.proposal):
+        if made and await self.is_agreed(made.proposal):
             what = "Acceptance" if is_accepted else "Rejection"
             if await self._approved(what, made.proposal):
                 noted.state = "ACCEPTED" if is_accepted else "REJECTED"
                 noted.accepted = None if minor is None else self.fraction(minor)
-                noted.decided_at = self.clock.now
+                noted.ended_at = self.clock.now
 
     # ------------------------------------------------------------ payments
 
@@ -194,18 +194,18 @@ class Desk:
         if found:
             label, code, open_minor = self.random.choice(found)
             minor = self.random.choice((open_minor, open_minor, open_minor // 2 or open_minor, open_minor * 2))
-            key, today = self.key(), self.world.till.configuration.programme.zone
+            key = self.key()
             paid = NewPayment(
                 key,
                 self.id_of(code),
                 label,
                 self.money(minor),
-                self.clock.now.astimezone(today).date(),
+                self.world.today(),
                 f"bank {key}",
                 "bank-desk",
             )
             if await self.done("Payment", record_payment(self.database, self.clock, paid)):
-                self.book.paid[label, code] += self.fraction(minor)
+                self._settled(PAID, label, code, minor)
 
     async def write_off(self) -> None:
         """A partner is let off what it owes, or some of it."""
@@ -215,8 +215,11 @@ class Desk:
             minor = self.random.randint(1, -open_minor)
             ask = WriteOffAsk(self.id_of(code), self.money(minor), ProposalReason.UNCOLLECTABLE, "insolvent", label)
             made = await self.done("Proposal", propose_write_off(self.database, self.clock, PROPOSER, self.key(), ask))
-            if made and await self._is_agreed(made.proposal) and await self._approved("WriteOff", made.proposal):
-                self.book.let_off[label, code] += self.fraction(minor)
+            if made and await self.is_agreed(made.proposal) and await self._approved("WriteOff", made.proposal):
+                self._settled(LET_OFF, label, code, minor)
+
+    def _settled(self, what: str, label: str, code: str, minor: int) -> None:
+        self.book.statements.append(Settled(self.clock.now, what, label, code, self.fraction(minor)))
 
     # ------------------------------------------------------------ parts
 
@@ -231,7 +234,7 @@ class Desk:
         self.world.count(what)
         return answer
 
-    async def _is_agreed(self, proposal: Proposal) -> bool:
+    async def is_agreed(self, proposal: Proposal) -> bool:
         """Mostly; else somebody rejects it, or nobody decides."""
         drawn = self.random.random()
         if drawn < 0.1:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import date
 from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from domain.commands import Command, Outcome, ParkedReversal, Refusal
 from domain.errors import RefusalCode
@@ -27,6 +29,7 @@ class World:
         self.cards = list(cards)
         self.partners: list[str] = [partner["code"] for partner in coalition["partner"]]
         self.digits = DIGITS[coalition["programme"]["currency"]]
+        self.zone = ZoneInfo(coalition["programme"]["timezone"])
         self.accepted: Counter[str] = Counter()
         self._number = 0
 
@@ -35,13 +38,19 @@ class World:
         self._number += 1
         return f"key-{self._number}"
 
+    def today(self) -> date:
+        """The programme's local day."""
+        return self.till.clock.now.astimezone(self.zone).date()
+
     def card(self) -> str:
         """Somebody's card."""
         return self.random.choice(self.cards)
 
     def partner(self) -> str:
-        """Some partner's code."""
-        return self.random.choice(self.partners)
+        """Some partner's code; seldom that of one that takes no part any more."""
+        code = self.random.choice(self.partners)
+        gone = [one["code"] for one in self.coalition["partner"] if one.get("leaves_on", date.max) < self.today()]
+        return self.random.choice(self.partners) if code in gone else code
 
     def amount(self, units_max: int) -> str:
         """Money up to so many units."""

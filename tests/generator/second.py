@@ -1,4 +1,4 @@
-"""A second settlement: exact lines from the exported transactions, the coalition file and the desk's book alone.
+"""A second settlement: exact lines from the exported transactions, the coalition files and the desk's book alone.
 
 Shares no code with the product. Every row is priced again from the contract that was in force when it happened, in
 fractions; the export's own money columns are only compared with that, but for the value of the lots that paid
@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from fractions import Fraction
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from tests.generator.book import Book
+from tests.generator.conduct import misconduct
+from tests.generator.contracts import Contracts
+from tests.generator.debts import misrepaid
+from tests.generator.floats import Charge, Float
 
 OPERATOR = "operator"
 AWARDS = ("EARN", "CONFIRM")
 BURNS = ("BURN", "CAPTURE")
+TAKEN_BACK = ("EARN_REVERSAL", "OVERDRAW")
 WITHOUT_MONEY = ("EARN_PENDING", "CANCEL", "HOLD", "RELEASE", "TRANSFER_OUT", "TRANSFER_IN")
 
 Row = dict[str, str]
@@ -34,9 +37,10 @@ class PeriodOf:
     """Parts that correct what an earlier period booked, by that period."""
     by_command: defaultdict[tuple[str, str, str], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     pool: Fraction = Fraction()
-    points: int = 0
     spread: Fraction = Fraction()
     deposits: Fraction = Fraction()
+    receivable: Fraction = Fraction()
+    """By how much members owe more."""
     breakage: Fraction = Fraction()
     subsidy: Fraction = Fraction()
 
@@ -63,56 +67,66 @@ KEPT = ("SERVICE_FEE", "SERVICE_FEE_REFUND", "FIXED_FEE", "ADJUSTMENT")
 """Lines that are the operator's gain or loss as they stand: fees, and the contra side of adjustments."""
 
 
-CHARGED = ("ISSUE", "SERVICE_FEE", "EARN_REVERSAL", "SERVICE_FEE_REFUND")
+CHARGED = frozenset({"ISSUE", "SERVICE_FEE", "EARN_REVERSAL", "SERVICE_FEE_REFUND"})
 """Lines that draw on the budget of whom they charge."""
 
 
 class SecondSettlement:
     """Statements of every period in which the export has rows, or that is named."""
 
-    def __init__(self, coalition: dict[str, Any], rows: Iterable[Row], book: Book) -> None:
-        self.programme = coalition["programme"]
+    def __init__(self, rows: Iterable[Row], book: Book) -> None:
+        self.contracts = Contracts(book.files)
         self.book = book
-        self.partners: dict[str, Any] = {partner["code"]: partner for partner in coalition["partner"]}
-        self.rows = list(rows)
+        self.rows = sorted(rows, key=lambda row: int(row["id"]))
         self.by_id = {row["id"]: row for row in self.rows}
         self.periods: defaultdict[str, PeriodOf] = defaultdict(PeriodOf)
-        self.problems: list[str] = []
+        self.charges: list[Charge] = []
+        self.drawn: dict[tuple[str, str, str | None], Fraction] = {}
+        """Of money that was paid in: by period, partner, and the earlier period that it corrects."""
+        most = self.contracts.programme.get("negative_limit_points")
+        self.problems: list[str] = list(misrepaid(self.rows, most))
         for row in self.rows:
+            self.problems += [f"row {row['id']} ({row['kind']}) {said}" for said in misconduct(self.contracts, row)]
             self._count(row)
+        self.floats = {
+            code: Float(Fraction(self.contracts.partners[code]["budget"][0]["limit"]), book.floats[code])
+            for code in self.contracts.floats()
+        }
+        self._draw_floats()
 
     def charge_fixed_fees(self, label: str, last_day: date) -> None:
         """The fee of everybody whose contract covers the period's last day."""
-        for code in self.partners:
-            terms = self._terms(code, last_day)
-            if terms is not None and Fraction(terms["fixed_fee"]):
-                self.periods[label].add(code, "FIXED_FEE", -Fraction(terms["fixed_fee"]))
+        for code in self.contracts.partners:
+            fee = self.contracts.fixed_fee(code, label, last_day)
+            if fee:
+                self.periods[label].add(code, "FIXED_FEE", -fee)
 
-    # ------------------------------------------------------------ floats
-
-    def floats(self) -> list[str]:
-        """Partners that pay in advance."""
-        return [code for code, partner in self.partners.items() if partner["budget"][0].get("funding") == "PREPAID"]
+    def _draw_floats(self) -> None:
+        """What a float gave is not to be paid again, and what a return gave back to it is no money."""
+        parts: defaultdict[tuple[str, str, str | None], Fraction] = defaultdict(Fraction)
+        for charge in self.charges:
+            if charge.partner in self.floats:
+                paid = self.floats[charge.partner].draw(charge)
+                parts[charge.label, charge.partner, charge.earlier] += paid
+        for (label, code, earlier), part in parts.items():
+            if part:
+                self.drawn[label, code, earlier] = part
+        for one in self.floats.values():
+            self.problems += one.problems
 
     def credit_floats(self, label: str) -> None:
-        """What a float gave is not to be paid again, and what a return gave back to it is no money."""
-        period = self.periods[label]
-        for code in self.floats():
-            parts: defaultdict[str | None, Fraction] = defaultdict(Fraction)
-            for kind in CHARGED:
-                parts[None] -= period.exact.get((code, kind), Fraction())
-                for earlier, part in period.prior.get((code, kind), {}).items():
-                    parts[None] += part
-                    parts[earlier] -= part
-            for of_label, part in parts.items():
-                if part:
-                    period.add(code, "PREPAID", part, of_label)
-                    period.deposits -= part
+        """What a float gave stands on the statement of a period that is closed, out of the deposit."""
+        for (of_period, code, earlier), part in self.drawn.items():
+            if of_period == label:
+                self.periods[label].add(code, "PREPAID", part, earlier)
+                self.periods[label].deposits -= part
 
-    def float_of(self, code: str) -> tuple[Fraction, Fraction]:
-        """What a partner paid in, and what its awards and their returns drew of it: whatever the period."""
-        drawn = -sum((period.exact[code, kind] for period in self.periods.values() for kind in CHARGED), Fraction())
-        return Fraction(self.partners[code]["budget"][0]["limit"]) + self.book.paid_in[code], drawn
+    def float_of(self, code: str) -> tuple[Fraction, Fraction, list[tuple[Fraction, Fraction]]] | None:
+        """What a float holds, what awards and their returns drew of it, and both of its blocks; None without one."""
+        if code not in self.floats:
+            return None
+        blocks = [(block.amount, block.used) for block in self.floats[code].blocks]
+        return sum((amount for amount, _ in blocks), Fraction()), sum((used for _, used in blocks), Fraction()), blocks
 
     # ------------------------------------------------------------ rows
 
@@ -121,10 +135,7 @@ class SecondSettlement:
         pool = Fraction(row["pool_value"])
         if kind in WITHOUT_MONEY:
             self._expect(row, {}, 0)
-            if kind.startswith("TRANSFER"):
-                period.points += points
             return
-        period.points += points
         period.pool += pool
         if kind in AWARDS:
             self._award(row, period, points)
@@ -134,8 +145,10 @@ class SecondSettlement:
         elif kind == "BURN_REVERSAL":
             price = self._price(self._authorized_by(self.by_id[row["reverses"]]), row["partner"], "reimbursement")
             self._line(row, period, row["partner"], {"BURN_REVERSAL": -points * price}, pool)
-        elif kind == "EARN_REVERSAL":
+        elif kind in TAKEN_BACK:
             self._taken_back(row, period, points, pool)
+        elif kind == "REPAY":
+            self._repaid(row, period, points, pool)
         elif kind == "EXPIRE":
             self._expired(row, period, pool)
         elif kind == "ADJUST":
@@ -160,23 +173,36 @@ class SecondSettlement:
         if funder == OPERATOR:
             value = -points * self._price(first, original["partner"], "issue_price")
             period.subsidy -= value
-            period.spread += -pool - value
+            self._left(row, period, -pool - value)
             self._expect(row, {"issue_value": value}, pool)
             return
         value = -points * self._price(first, funder, "issue_price")
         fee = -points * self._price(first, funder, "service_fee")
         self._line(row, period, funder, {"EARN_REVERSAL": value, "SERVICE_FEE_REFUND": fee}, pool)
 
+    def _repaid(self, row: Row, period: PeriodOf, points: int, pool: Fraction) -> None:
+        """A debt of the price at which somebody was credited, out of lots of any price."""
+        original = self.by_id[self.by_id[row["reverses"]]["reverses"]]
+        payer = original["partner"] if original["funder"] == OPERATOR else original["funder"]
+        value = -points * self._price(self._promised_by(original), payer, "issue_price")
+        period.receivable -= value
+        period.spread += -pool - value
+        self._expect(row, {"issue_value": value}, pool)
+
     def _expired(self, row: Row, period: PeriodOf, pool: Fraction) -> None:
         if row["funder"] == OPERATOR:
             period.subsidy += pool
             self._expect(row, {"breakage_share": -pool}, pool)
             return
+        if self.contracts.is_settled_out(row["partner"], row["period"]):
+            period.breakage -= pool
+            self._expect(row, {}, pool)
+            return
         # The lot's own contract shares; a row names no lot, but its price tells which contracts it can be.
         price = pool / int(row["points"])
         shares = {
             Fraction(round(-pool * Fraction(terms["breakage_share"]) * 10**6), 10**6)
-            for terms in self.partners[row["partner"]]["terms"]
+            for terms in self.contracts.partners[row["partner"]]["terms"]
             if Fraction(terms["issue_price"]) == price
         }
         share = Fraction(row["breakage_share"])
@@ -197,17 +223,27 @@ class SecondSettlement:
     def _line(self, row: Row, period: PeriodOf, party: str, lines: dict[str, Fraction], pool: Fraction) -> None:
         """Adds to the party's lines what the row is worth by contract, and what is left over to the operator."""
         original = self.by_id[row["reverses"]]["period"] if row["reverses"] else row["period"]
+        earlier = original if original < row["period"] else None
         for kind, money in lines.items():
-            period.add(party, kind, money, original if original < row["period"] else None)
+            period.add(party, kind, money, earlier)
             period.counted[party, kind] += abs(int(row["points"]))
             period.by_command[party, kind, row["command"]] += money
         fee = sum((money for kind, money in lines.items() if kind.startswith("SERVICE_FEE")), Fraction())
-        left = -(sum(lines.values(), Fraction()) - fee) - pool
+        self._left(row, period, -(sum(lines.values(), Fraction()) - fee) - pool)
+        if CHARGED.intersection(lines):
+            drawn_by, at = row["reverses"] or row["id"], datetime.fromisoformat(row["recorded_at"])
+            amount = -sum(lines.values(), Fraction())
+            self.charges.append(Charge(row["id"], at, party, amount, drawn_by, row["period"], earlier))
+        self._expect(row, {COLUMN_OF[kind]: money for kind, money in lines.items()}, pool)
+
+    def _left(self, row: Row, period: PeriodOf, left: Fraction) -> None:
+        """What a movement leaves to the operator: of points that no lot gave, that members owe it."""
         if row["kind"] == "EXPIRE":
             period.breakage += left
+        elif row["kind"] == "OVERDRAW":
+            period.receivable -= left
         else:
             period.spread += left
-        self._expect(row, {COLUMN_OF[kind]: money for kind, money in lines.items()}, pool)
 
     def _expect(self, row: Row, columns: dict[str, Fraction], pool: Fraction | int) -> None:
         """The export says of the row what its contract says."""
@@ -255,20 +291,7 @@ class SecondSettlement:
         return promised[0]
 
     def _price(self, row: Row, partner: str, name: str) -> Fraction:
-        terms = self._terms(partner, self._day(row["occurred_at"]))
-        assert terms is not None, f"row {row['id']} has no contract"
-        return Fraction(terms[name])
-
-    def _terms(self, partner: str, day: date) -> dict[str, Any] | None:
-        found = [terms for terms in self.partners[partner]["terms"] if terms["from"] <= day]
-        return found[-1] if found else None
-
-    def day_of(self, instant: datetime) -> date:
-        """The programme's local day."""
-        return instant.astimezone(ZoneInfo(self.programme["timezone"])).date()
-
-    def _day(self, instant: str) -> date:
-        return self.day_of(datetime.fromisoformat(instant))
+        return self.contracts.price(partner, self.contracts.day_of(datetime.fromisoformat(row["occurred_at"])), name)
 
 
 COLUMN_OF = {

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
-from typing import Any
 
+from tests.generator.accounts import AccountOf, Accounts, DepositOf
 from tests.generator.book import Disputed
 from tests.generator.second import PeriodOf, SecondSettlement
 
@@ -31,6 +31,10 @@ class StatementOf:
     adjustments: list[tuple[Fraction, str | None]]
     disputes: list[tuple[str, Fraction, Fraction, str, Fraction]]
     """Kind of line, disputed, withheld, state, accepted."""
+    covered: tuple[Fraction, Fraction, Fraction, Fraction] = (ZERO, ZERO, ZERO, ZERO)
+    """By other statements, out of the deposit, written off, and what came in of that."""
+    state: str = ""
+    is_final: bool = False
 
 
 @dataclass
@@ -41,6 +45,7 @@ class TotalsOf:
     margin: Fraction
     tax: Fraction
     deposits: Fraction
+    receivable: Fraction
     net: Fraction
 
 
@@ -48,10 +53,13 @@ LINES_WITHOUT_POINTS = ("FIXED_FEE", "ADJUSTMENT", "PREPAID")
 
 
 class SecondStatements:
-    """Statements of the named periods, which are all that there are until the last of them, in order."""
+    """Statements of the named periods, which are all that there are until the last of them, in order; read ``at``."""
 
-    def __init__(self, second: SecondSettlement, periods: Sequence[tuple[str, date]], minor: Fraction) -> None:
+    def __init__(
+        self, second: SecondSettlement, periods: Sequence[tuple[str, date]], minor: Fraction, at: datetime
+    ) -> None:
         self.second = second
+        self.contracts = second.contracts
         self.book = second.book
         self.periods = periods
         self.minor = minor
@@ -59,35 +67,42 @@ class SecondStatements:
         self.statements: dict[tuple[str, str], StatementOf] = {}
         self.left: dict[str, Fraction] = {}
         """By partner, what its last statement left to the next."""
+        self.brought: dict[tuple[str, str], Fraction] = {}
+        """By statement, what earlier ones left to it."""
         self.left_all: set[tuple[str, str]] = set()
         """Statements of which all is left to the next."""
         for label, last in periods:
             second.charge_fixed_fees(label, last)
             second.credit_floats(label)
             # What was agreed in this period is about earlier ones, whose statements stand by now.
-            for code in second.partners:
+            for code in self.contracts.partners:
                 for amount, of_label in self._adjustments(label, code):
                     second.periods[label].add(code, "ADJUSTMENT", amount, of_label)
             self._settle(label, last, second.periods[label])
+        due = {key: statement.due for key, statement in self.statements.items()}
+        withheld = {place: self._withheld(one) for place, one in enumerate(self.book.disputes)}
+        self.accounts = Accounts(self.contracts, self.book, due, withheld)
         for (label, code), statement in self.statements.items():
-            self._settle_up(label, code, statement)
+            self._settle_up(label, code, statement, self.accounts.of[label, code], at)
 
     def _label(self, at: datetime) -> str | None:
         """The period of an instant; None after the last of them."""
-        day = self.second.day_of(at)
+        day = self.contracts.day_of(at)
         return next((label for label, last in self.periods if day <= last), None)
 
     # ------------------------------------------------------------ one period
 
     def _settle(self, label: str, last: date, period: PeriodOf) -> None:
         billed = period.billed(self.minor)
-        nets = [self._statement(label, code, last, period, billed) for code in sorted({code for code, _ in billed})]
+        codes = {code for code, _ in billed}
+        last_ones = {code for code in self.contracts.partners if self.contracts.final_label(code) == label}
+        nets = [self._statement(label, code, last, period, billed) for code in sorted(codes | last_ones)]
         tax = -sum((sum((tax for *_, tax in one.taxes.values()), ZERO) for one in nets), ZERO)
         net = -sum((one.net for one in nets), ZERO)
         margin = period.margin(self.minor)
         # What this identity leaves over would be a cent that nobody can explain.
-        assert net == period.pool + margin + tax + period.deposits, label
-        self.totals[label] = TotalsOf(period.pool, margin, tax, period.deposits, net)
+        assert net == period.pool + margin + tax + period.deposits - period.receivable, label
+        self.totals[label] = TotalsOf(period.pool, margin, tax, period.deposits, period.receivable, net)
 
     def _statement(
         self, label: str, code: str, last: date, period: PeriodOf, billed: dict[tuple[str, str], Fraction]
@@ -100,56 +115,65 @@ class SecondStatements:
                 points = None if kind in LINES_WITHOUT_POINTS else period.counted[code, kind]
                 prior = sum(parts.values(), ZERO)
                 lines[kind] = (period.exact[code, kind], prior, points, amount, parts)
-                rate = self._tax_rate(code, kind, last)
+                rate = self.contracts.tax_rate(code, kind, last)
                 if rate is not None:
                     taxes[kind] = (rate, amount, self._rounded(amount * rate))
         if taxes:
             total = sum((tax for *_, tax in taxes.values()), ZERO)
             lines["TAX"] = (total, ZERO, None, total, {})
         net = sum((line[3] for line in lines.values()), ZERO)
-        brought = self.left.get(code, ZERO)
-        is_too_little = abs(net + brought) < Fraction(self.second.programme["minimum_settlement"])
-        self.left[code] = net + brought if is_too_little else ZERO
+        brought = self.brought[label, code] = self.left.get(code, ZERO)
+        final = self.contracts.final_label(code)
+        is_final = final is not None and label >= final
+        is_too_little = abs(net + brought) < Fraction(self.contracts.programme["minimum_settlement"])
+        self.left[code] = net + brought if is_too_little and not is_final else ZERO
         if self.left[code]:
             self.left_all.add((label, code))
         carried = brought - self.left[code]
         if carried:
             lines["CARRIED_FORWARD"] = (carried, ZERO, None, carried, {})
-        made = StatementOf(lines, taxes, net, carried, ZERO, net + carried, ZERO, ZERO, [], [])
+        made = StatementOf(lines, taxes, net, carried, ZERO, net + carried, ZERO, ZERO, [], [], is_final=is_final)
         self.statements[label, code] = made
         return made
-
-    def _tax_rate(self, code: str, kind: str, day: date) -> Fraction | None:
-        versions: list[dict[str, Any]] = [
-            tax for tax in self.second.partners[code]["tax"] if tax["kind"] == kind and tax["from"] <= day
-        ]
-        if not versions or ("to" in versions[-1] and versions[-1]["to"] < day):
-            return None
-        return Fraction(versions[-1]["rate"])
 
     def _rounded(self, amount: Fraction) -> Fraction:
         return round(amount / self.minor) * self.minor
 
     # ------------------------------------------------------------ what became of it
 
-    def _settle_up(self, label: str, code: str, statement: StatementOf) -> None:
+    def _settle_up(self, label: str, code: str, statement: StatementOf, account: AccountOf, at: datetime) -> None:
         for one in self.book.disputes:
             if (one.label, one.partner) == (label, code):
-                disputed = self._disputed(one)
-                # Only of a charge is anything withheld: what stands there as a credit nobody disputes. And only where
-                # something is due: not where all is left to the next statement.
-                is_charge = statement.lines[one.kind][3] < 0 and (label, code) not in self.left_all
-                withheld = -disputed if one.state == "OPEN" and is_charge else ZERO
+                withheld = self._withheld(one) if one.state == "OPEN" else ZERO
                 accepted = self._accepted(one) if one.state == "ACCEPTED" else ZERO
-                statement.disputes.append((one.kind, disputed, withheld, one.state, accepted))
-                statement.withheld += withheld
+                statement.disputes.append((one.kind, self._disputed(one), withheld, one.state, accepted))
         statement.disputes.sort()
         statement.adjustments = sorted(self._adjustments(label, code), key=repr)
-        statement.paid, let_off = self.book.paid[label, code], self.book.let_off[label, code]
-        # What comes in beyond what is due takes back first what the partner was let off.
-        recovered = min(let_off, max(statement.due - statement.paid + let_off, ZERO))
+        statement.withheld = self.accounts.withheld((label, code), at)
         statement.due -= statement.withheld
-        statement.open = statement.due - statement.paid + let_off - recovered
+        statement.paid = account.paid
+        statement.covered = (account.offset, account.deposit, account.let_off, account.recovered)
+        statement.open = self.accounts.open_of((label, code), at)
+        statement.state = self.accounts.state_of((label, code), at)
+
+    def deposit_of(self, code: str) -> DepositOf:
+        """A partner's deposit, beside what it owes: statements, what they left, and what no statement says yet."""
+        closed = {label for label, _ in self.periods}
+        exact = [
+            amount
+            for label, period in self.second.periods.items()
+            if label not in closed
+            for (partner, _), amount in period.exact.items()
+            if partner == code
+        ]
+        agreed = [amount for amount, _ in self._adjustments(None, code)]
+        return self.accounts.deposit_of(code, sum([*exact, *agreed], self.left.get(code, ZERO)))
+
+    def _withheld(self, one: Disputed) -> Fraction:
+        """What a dispute withholds while it is open, signed as the charge."""
+        # What stands there as a credit nobody withholds, nor anything where all is left to the next statement.
+        is_charge = self.statements[one.label, one.partner].lines[one.kind][3] < 0
+        return -self._disputed(one) if is_charge and (one.label, one.partner) not in self.left_all else ZERO
 
     def _disputed(self, one: Disputed) -> Fraction:
         """What is contested: the amount said, or else what the transactions, or the line, come to."""
@@ -164,13 +188,13 @@ class SecondStatements:
     def _accepted(self, one: Disputed) -> Fraction:
         return self._disputed(one) if one.accepted is None else one.accepted
 
-    def _adjustments(self, label: str, code: str) -> list[tuple[Fraction, str | None]]:
+    def _adjustments(self, label: str | None, code: str) -> list[tuple[Fraction, str | None]]:
         own = [(one.amount, one.label) for one in self.book.adjustments
                if one.partner == code and self._label(one.at) == label]  # fmt: skip
         credited = [
             (self._accepted(one), one.label)
             for one in self.book.disputes
-            if one.partner == code and one.decided_at is not None and one.state == "ACCEPTED"
-            and self._label(one.decided_at) == label
+            if one.partner == code and one.ended_at is not None and one.state == "ACCEPTED"
+            and self._label(one.ended_at) == label
         ]  # fmt: skip
         return [*own, *credited]

@@ -17,15 +17,18 @@ from settlement.closing import close_period
 from settlement.verifying import verify
 from tests.api.graphql_shop import Caller, open_shop
 from tests.domain.tills import Till, till_on
-from tests.generator.book import Book
-from tests.generator.coalitions import BEGINS, random_coalition, toml_text
+from tests.generator.book import CLOSED, Book, Settled
+from tests.generator.changes import Changes
+from tests.generator.coalitions import BEGINS, ENDINGS, in_turn, random_coalition, toml_text
+from tests.generator.contracts import Contracts
 from tests.generator.desk import Desk
-from tests.generator.events import World
+from tests.generator.events import Makers, World
 from tests.generator.histories import Tills, live
 from tests.generator.households import Households
-from tests.generator.published import published_float, published_period
+from tests.generator.published import published_partner, published_period
 from tests.generator.second import SecondSettlement
 from tests.generator.statements import SecondStatements
+from tests.generator.treasury import Treasury
 
 SEEDS = range(int(os.environ.get("GENERATED_COALITIONS", "6")))
 LAST_DAY = date(2017, 5, 3)
@@ -37,58 +40,75 @@ CARDS = ("card-1", "card-2", "card-3", "card-4", "card-5")
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_two_settlements_of_one_history_are_equal(seed: int, database: Database, tmp_path: Path) -> None:
     random = Random(seed)  # noqa: S311 (a history, no secret)
-    coalition = random_coalition(random)
+    coalition = random_coalition(random, seed)
     async with till_on(database, toml_text(coalition)) as till:
         till.clock.to(2017, 1, 20)
         await till.enrolled(*CARDS, partner=coalition["partner"][0]["code"])
         world = World(random, coalition, till, CARDS)
-        desk = Desk(world)
-        makers = [*Tills(world).makers(), *Households(world).makers(), *desk.makers()]
-        periods = periods_until(till, LAST_DAY)
-        for number, (_, last) in enumerate(periods, start=1):
-            while till.clock.now.date() <= last + timedelta(days=2):
-                await live(world, makers, 1, EVENTS_A_DAY)
-            if random.random() < 0.7 or number == len(periods):  # else with the next one, so that two are open
-                await close_all(till, periods[:number])
-        await live(world, desk.makers(), 2, EVENTS_A_DAY)
+        desk, tills = Desk(world), Tills(world)
+        at_desk = [*desk.makers(), *Treasury(desk).makers()]
+        changes = Changes(world, desk.book, in_turn(seed, "ending", ENDINGS))
+        periods = await _live(world, desk, [*tills.makers(), *Households(world).makers(), *at_desk], changes, tills)
+        await live(world, at_desk, 2, EVENTS_A_DAY)
         print(sorted(world.accepted.items()))  # noqa: T201 (shown where the test fails)
 
         report = await verify(till.database, till.clock)
         assert [check for check in report.checks if not check.holds] == []
-        second = await exported(till, tmp_path / "ledger.csv", coalition, desk.book)
+        second = await exported(till, tmp_path / "ledger.csv", desk.book)
         assert second.problems == []
-        made = SecondStatements(second, periods, Fraction(1, 10**world.digits))
+        made = SecondStatements(second, periods, Fraction(1, 10**world.digits), till.clock.now)
         async with open_shop(database, till.clock, is_applied=False) as shop:
             await compare(made, await shop.caller(None))
 
 
-async def exported(till: Till, file: Path, coalition: dict[str, object], book: Book) -> SecondSettlement:
+async def _live(world: World, desk: Desk, makers: Makers, changes: Changes, tills: Tills) -> list[tuple[str, date]]:
+    """Period after period until the last day, or until the programme is over; those that were closed."""
+    periods = periods_until(desk.book, LAST_DAY)
+    for number, (label, last) in enumerate(periods, start=1):
+        while world.till.clock.now.date() <= last + timedelta(days=2):
+            await changes.due()
+            await live(world, makers, 1, EVENTS_A_DAY)
+        is_over = label == Contracts(desk.book.files).over_label()
+        if is_over:
+            await tills.sweep()
+        if is_over or number == len(periods) or world.random.random() < 0.7:  # else two are open
+            await close_all(world.till, periods[:number], desk.book)
+        if is_over:
+            return periods[:number]
+    return periods
+
+
+async def exported(till: Till, file: Path, book: Book) -> SecondSettlement:
     """The second settlement of what the product exports."""
     runtime = Runtime(till.database, till.cache, till.clock)
     await export_transactions(runtime, str(file), date(2016, 1, 1), date(2018, 1, 1), lambda _written, _total: None)
     with file.open(encoding="utf-8", newline="") as opened:
-        return SecondSettlement(coalition, csv.DictReader(opened), book)
+        return SecondSettlement(csv.DictReader(opened), book)
 
 
 async def compare(made: SecondStatements, operator: Caller) -> None:
-    """Every closed period, line for line; and the floats, which no period ends."""
+    """Every closed period, line for line; and floats and deposits, which no period ends."""
     for label, _ in made.periods:
         totals, statements = await published_period(operator, label)
         assert (label, totals) == (label, made.totals[label])
-        for code in made.second.partners:
+        for code in made.contracts.partners:
             assert (label, code, statements.get(code)) == (label, code, made.statements.get((label, code)))
-    for code in made.second.floats():
-        assert (code, await published_float(operator, code)) == (code, made.second.float_of(code))
+    for code in made.contracts.partners:
+        of_float, deposit = await published_partner(operator, code)
+        assert (code, of_float) == (code, made.second.float_of(code))
+        assert (code, deposit) == (code, made.deposit_of(code))
 
 
-def periods_until(till: Till, last: date) -> list[tuple[str, date]]:
+def periods_until(book: Book, last: date) -> list[tuple[str, date]]:
     """Label and last day of every period from the first contract's on that ends by then."""
-    calendar = till.configuration.programme.calendar
-    ids = range(calendar.ordinal(BEGINS[calendar.kind]), calendar.ordinal(last))
-    return [(calendar.label(number), calendar.first_day(number + 1) - timedelta(days=1)) for number in ids]
+    contracts = Contracts(book.files)
+    return [*contracts.periods(BEGINS[contracts.programme["period"]], last)]
 
 
-async def close_all(till: Till, periods: Sequence[tuple[str, date]]) -> None:
+async def close_all(till: Till, periods: Sequence[tuple[str, date]], book: Book) -> None:
     """Closes these periods; what is closed already answers again."""
+    closed = {one.label for one in book.statements if one.what == CLOSED}
     for label, _ in periods:
-        await close_period(till.database, till.clock, label, f"close-{label}")
+        if label not in closed:
+            await close_period(till.database, till.clock, label, f"close-{label}")
+            book.statements.append(Settled(till.clock.now, CLOSED, label))
