@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
 from domain.commands import Authorize, Burn, CommandKind, CommandRow, MovementKind, Posted
 from domain.confirming import confirm_due, confirmable_points
-from domain.endings import is_settled_out
+from domain.endings import is_settled_as_leaver
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
@@ -277,7 +277,7 @@ def _breakage(batch: Batch, lot: Lot, value_micro: int, period_id: int) -> tuple
     if lot.funder_id == OPERATOR_ID:
         # What an operator-funded lot frees goes back to SUBSIDY whole, never to a partner.
         return OPERATOR_ID, value_micro
-    if is_settled_out(batch.configuration, lot.issuer_id, period_id):
-        # After its final statement nothing is settled with the issuer: all of it stays with the operator, as BREAKAGE.
+    if is_settled_as_leaver(batch.configuration, lot.issuer_id, period_id):
+        # The issuer left, and its final statement is made: all of it stays with the operator, as BREAKAGE.
         return OPERATOR_ID, 0
     return lot.issuer_id, half_even(value_micro * lot.breakage_share_ppm, PPM)

@@ -34,6 +34,16 @@ def is_settled_out(configuration: Configuration, partner_id: int, period_id: int
     return last_id is not None and period_id > last_id
 
 
+def is_settled_as_leaver(configuration: Configuration, partner_id: int, period_id: int) -> bool:
+    """Whether what is booked in that period comes after the partner's own run-off was settled.
+
+    The end of the programme alone is not asked: what its points leave when they are past is shared by contract, however
+    late somebody books it.
+    """
+    run_off_until = configuration.partners[partner_id].run_off_until
+    return run_off_until is not None and period_id > configuration.programme.calendar.ordinal(run_off_until)
+
+
 def lapses(configuration: Configuration, award: PendingAward, period_id: int, instant: datetime) -> bool:
     """Whether a pending award can no longer become usable then: nobody is left to pay for it, or to take its points.
 

@@ -121,6 +121,26 @@ async def nothing_is_left(till: Till) -> None:
     assert (await verify(till.database, till.clock)).holds
 
 
+async def test_a_late_sweep_takes_no_breakage_share_from_anybody(database: Database) -> None:
+    async with opened(database, ending()) as till:
+        till.clock.to(2017, 3, 20)
+        await till.accept(till.purchase("k", "100.00", partner="cafe"))
+        # Nobody sweeps in May, in which the programme ends.
+        till.clock.to(2017, 6, 1)
+        await closed(till, 2, 3, 4)
+        assert await sweep_all(till) == 1
+        await closed(till, 5)
+        till.clock.to(2017, 7, 1)
+        await closed(till, 6)
+        june = (await statements_of_periods(till.database, 0, [MAY + 1]))[MAY + 1]
+        # 1.00 leaves the pool: half of it is the cafe's by contract, on another final statement.
+        assert [(one.partner_id, one.net_minor, one.due_minor, one.outstanding) for one in june] == [
+            (3, 50, 50, Outstanding(0, 0))
+        ]
+        assert await till.rows("SELECT label, pool_micro FROM period ORDER BY id DESC LIMIT 1") == [("2017-06", 0)]
+        assert (await verify(till.database, till.clock)).holds
+
+
 async def test_members_are_told_of_the_end(database: Database) -> None:
     async with opened(database, ending()) as till:
         till.clock.to(2017, 3, 20)
