@@ -1,18 +1,25 @@
 """Deciding about enrolments: a new member, or the one who already has an identifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from domain.batch import Batch, CommandInput, Member, NewMember, Original
 from domain.commands import CommandKind, CommandRow, Enroll, Enrolled
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account
-from domain.members import IDENTIFIER_KINDS, input_digest, is_clean_text, normalised
+from domain.members import CARD_MAX_CHARACTERS, IDENTIFIER_KINDS, input_digest, is_clean_text, normalised
 from domain.rows import command_row
 from domain.taking_part import check_issues
 
 ATTRIBUTES_MAX = 50
 ATTRIBUTE_MAX_CHARACTERS = 200
+BIRTH_YEAR_MIN = 1900
+HOUSEHOLD_SIZE_MAX = 99
+UNUSABLE = {
+    "card": f"a card has 1 to {CARD_MAX_CHARACTERS} printable characters and no space around it",
+    "email": 'this is no e-mail address: write it as "name@example.com"',
+    "phone": 'this is no phone number: write it with its area code, or as "+" and country code',
+}
 
 
 def enrolment_identifiers(command: Enroll, region: str) -> tuple[tuple[str, str], ...]:
@@ -24,7 +31,7 @@ def enrolment_identifiers(command: Enroll, region: str) -> tuple[tuple[str, str]
             continue
         identifier = normalised(kind, raw, region)
         if identifier is None:
-            raise Refused(RefusalCode.INPUT_INVALID, f"this is not a usable {kind}", kind)
+            raise Refused(RefusalCode.INPUT_INVALID, UNUSABLE[kind], kind)
         found.append(identifier)
     if not found:
         message = "an enrolment needs at least one of card, email and phone"
@@ -46,6 +53,7 @@ def decide_enroll(batch: Batch, command: Enroll) -> Enrolled:
     earlier = batch.by_key.get((command.partner_id, command.key))
     if earlier is not None:
         return replayed_enrolment(batch, command, earlier, print_)
+    _check_numbers(dict(command.attributes), batch.clock.recorded_at.year)
     check_issues(batch, command.partner_id, command.occurred_at or batch.clock.recorded_at)
     if command.occurred_at is not None:
         batch.clock.check_occurred(command.occurred_at)
@@ -67,6 +75,16 @@ def _check_attributes(attributes: Sequence[tuple[str, str]]) -> None:
     if len(attributes) > ATTRIBUTES_MAX or not clean:
         message = f"at most {ATTRIBUTES_MAX} attributes, each of 1 to {ATTRIBUTE_MAX_CHARACTERS} printable characters"
         raise Refused(RefusalCode.INPUT_INVALID, message, "attributes")
+
+
+def _check_numbers(attributes: Mapping[str, str], year_now: int) -> None:
+    for name, field, lowest, highest in (
+        ("birth_year", "attributes.birthYear", BIRTH_YEAR_MIN, year_now),
+        ("household_size", "attributes.householdSize", 1, HOUSEHOLD_SIZE_MAX),
+    ):
+        if name in attributes and not lowest <= int(attributes[name]) <= highest:
+            message = f"{field.removeprefix('attributes.')} is from {lowest} to {highest}; leave out what is not known"
+            raise Refused(RefusalCode.INPUT_INVALID, message, field)
 
 
 def replayed_enrolment(batch: Batch, command: Enroll, earlier: Original, print_: bytes) -> Enrolled:

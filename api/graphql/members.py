@@ -143,9 +143,9 @@ class MemberRef:
 class MemberAttributesInput:
     """Demographics at enrolment; stored with the member, shown to the operator only."""
 
-    birth_year: int | None = strawberry.field(description="Year of birth, such as 1980.")
+    birth_year: int | None = strawberry.field(description="Year of birth, such as 1980; from 1900 on.")
     sex: Sex | None = strawberry.field(description="As the member states it.")
-    household_size: int | None = strawberry.field(description="How many people live in the household.")
+    household_size: int | None = strawberry.field(description="How many people live in the household, 1 to 99.")
     postal_area: str | None = strawberry.field(description="The first characters of the postal code, or a region.")
     age_band: str | None = strawberry.field(description='An age range such as "35-44", where no year is known.')
     income_band: str | None = strawberry.field(description="An income range, as your own data groups it.")
@@ -400,4 +400,4 @@ class MemberQueries:
             conditions["before"] = before
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.members_page(connection, conditions, size + 1, context.services.clock())
-        return connection_of("Member", size, [(row.id, Member(row=row)) for row in rows])
+        return connection_of("Member", size, after, [(row.id, Member(row=row)) for row in rows])

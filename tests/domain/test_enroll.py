@@ -151,6 +151,14 @@ async def test_what_is_wrong_with_an_enrolment_is_named(till: Till) -> None:
         ("attributes", till.enrolment("fine", key="k", attributes=(("\ud800", "x"),))),
         ("attributes", till.enrolment("fine", key="k", attributes=(("sex", "x" * 201),))),
         ("attributes", till.enrolment("fine", key="k", attributes=tuple((f"name-{n}", "x") for n in range(51)))),
+        *(
+            (field_name, till.enrolment("fine", key="k", attributes=((name, text),)))
+            for field_name, name, texts in (
+                ("attributes.birthYear", "birth_year", ("1899", str(till.clock.now.year + 1), "-5")),
+                ("attributes.householdSize", "household_size", ("0", "100", "-2")),
+            )
+            for text in texts
+        ),
         ("channel", Enroll(till.id_of("grocer"), "k", "fine", None, None, channel="\x00")),
         *(("idempotencyKey", till.enrolment("fine", key=key)) for key in BAD_TEXTS if key),
         ("idempotencyKey", till.enrolment("fine", key="system:enrol")),
@@ -172,8 +180,11 @@ async def test_what_is_wrong_with_an_enrolment_is_named(till: Till) -> None:
     await till.refuse(till.enrolment("fine", key="k", at=late), RefusalCode.OCCURRED_TOO_LONG_AGO, "occurredAt")
     await till.refuse(till.enrolment("fine", key="k", at=soon), RefusalCode.OCCURRED_IN_FUTURE, "occurredAt")
 
-    # None of the refused used up the key or the identifiers.
+    # None of the refused used up the key or the identifiers; the ends of each range are fine.
     assert (await till.enroll(till.enrolment("fine", key="k", email="fine@example.com"))).created
+    for number, values in enumerate((("1900", "1"), (str(till.clock.now.year), "99"))):
+        attributes = tuple(zip(("birth_year", "household_size"), values, strict=True))
+        assert (await till.enroll(till.enrolment(f"end-{number}", key=f"end-{number}", attributes=attributes))).created
 
 
 async def test_a_suspended_partner_enrols_nobody(open_till: OpenTill) -> None:
