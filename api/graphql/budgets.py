@@ -96,7 +96,7 @@ class BudgetQueries:
         async with context.services.database.reading(context.viewer_id) as connection:
             before = NO_ALERT_BEFORE if key is None else key
             rows = await budget_reading.alerts_page(connection, number, before, size + 1)
-        return connection_of("BudgetAlert", size, [(row.id, BudgetAlert(row=row)) for row in rows])
+        return connection_of("BudgetAlert", size, after, [(row.id, BudgetAlert(row=row)) for row in rows])
 
 
 @strawberry.input(description="Money that a partner paid in for its PREPAID budget.")

@@ -131,4 +131,4 @@ class CampaignQueries:
         key = cursor_key(context, "Campaign", after)
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await campaign_reading.campaigns_page(connection, 0 if key is None else key, size + 1)
-        return connection_of("Campaign", size, [(-row.id, campaign_node(row)) for row in rows])
+        return connection_of("Campaign", size, after, [(-row.id, campaign_node(row)) for row in rows])

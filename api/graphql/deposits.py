@@ -90,7 +90,7 @@ class DepositQueries:
         async with context.services.database.reading(context.viewer_id) as connection:
             accounts = await deposits_page(connection, 0 if key is None else key, size + 1)
         ids = [account.partner_id for account in accounts]
-        return connection_of("Partner", size, [(one, await known_partner(context, one)) for one in ids])
+        return connection_of("Partner", size, after, [(one, await known_partner(context, one)) for one in ids])
 
 
 @strawberry.type

@@ -151,7 +151,7 @@ class DisputeQueries:
         start = NO_DISPUTE_BEFORE if before is None else before
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await disputes_page(connection, start, size + 1, conditions)
-        return connection_of("Dispute", size, [(row.id, Dispute(row=row)) for row in rows])
+        return connection_of("Dispute", size, after, [(row.id, Dispute(row=row)) for row in rows])
 
 
 @strawberry.type

@@ -69,7 +69,7 @@ class ExpiringQueries:
                 dealt_with=None if context.is_operator else context.viewer_id,
             )
         found = [(_numbers(notice.key), ExpiringPoints(notice=notice)) for notice in notices]
-        return connection_of(KIND, size, found)
+        return connection_of(KIND, size, after, found)
 
 
 def _numbers(key: NoticeKey) -> tuple[int, int, int]:

@@ -199,7 +199,7 @@ class ProposalQueries:
                 kind=None if filter is None else filter.kind,
                 partner_id=partner_id,
             )
-        return connection_of("Proposal", size, [(row.id, Proposal(row=row)) for row in rows])
+        return connection_of("Proposal", size, after, [(row.id, Proposal(row=row)) for row in rows])
 
 
 @strawberry.type

@@ -198,7 +198,7 @@ class HoldQueries:
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.holds_page(connection, conditions, size + 1)
         found = [(row.hold.id, BurnHold(hold=row.hold, member_id=row.member_id, key=row.key)) for row in rows]
-        return connection_of("BurnHold", size, found)
+        return connection_of("BurnHold", size, after, found)
 
 
 @strawberry.type

@@ -80,8 +80,15 @@ class CursorKey(NamedTuple):
 class PageInfo:
     """Relay's page info, for reading forwards."""
 
+    first: strawberry.Private[CursorKey | None]
     last: strawberry.Private[CursorKey | None]
     has_next_page: bool = strawberry.field(description="Whether further items follow this page.")
+    has_previous_page: bool = strawberry.field(description="Whether items precede this page: true with after.")
+
+    @described_field("Cursor of the page's first item; null when the page is empty. Lists are read forwards only.")
+    def start_cursor(self, info: Info) -> str | None:
+        """Cursor of the page's first item."""
+        return None if self.first is None else self.first.sealed(info.context)
 
     @described_field("Pass it as after to read the next page; null when the page is empty.")
     def end_cursor(self, info: Info) -> str | None:
@@ -128,14 +135,20 @@ def cursor_numbers(context: Context, kind: str, after: str | None, count: int) -
 
 
 def connection_of(
-    kind: str, size: int, found: Sequence[tuple[int | tuple[int, ...], NodeType]]
+    kind: str, size: int, after: str | None, found: Sequence[tuple[int | tuple[int, ...], NodeType]]
 ) -> Connection[NodeType]:
-    """A page of at most ``size`` of what was found (one more tells that there is a next page), as (key, node)."""
+    """A page of at most ``size`` of what was found after a cursor, as (key, node); one more: there is a next page."""
     edges = [Edge(at=CursorKey(kind, key), node=node) for key, node in found[:size]]
     return Connection(
         edges=edges,
         nodes=[edge.node for edge in edges],
-        page_info=PageInfo(has_next_page=len(found) > size, last=edges[-1].at if edges else None),
+        page_info=PageInfo(
+            first=edges[0].at if edges else None,
+            last=edges[-1].at if edges else None,
+            has_next_page=len(found) > size,
+            # What the cursor points to comes before this page, if nothing else does.
+            has_previous_page=after is not None,
+        ),
     )
 
 

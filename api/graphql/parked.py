@@ -152,4 +152,4 @@ class ParkedQueries:
             conditions["before"] = before
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.parked_page(connection, conditions, size + 1)
-        return connection_of("ParkedReversal", size, [(row.id, ParkedReversal(row=row)) for row in rows])
+        return connection_of("ParkedReversal", size, after, [(row.id, ParkedReversal(row=row)) for row in rows])

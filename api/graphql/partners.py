@@ -227,4 +227,4 @@ class PartnerQueries:
         key = cursor_key(context, "Partner", after)
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.partners_page(connection, 0 if key is None else key, size + 1)
-        return connection_of("Partner", size, [(row.id, partner_node(row)) for row in rows])
+        return connection_of("Partner", size, after, [(row.id, partner_node(row)) for row in rows])

@@ -89,7 +89,7 @@ class PaymentQueries:
         keys = await payments.unpaid_statements(context.services.database, context.viewer_id, size + 1, start)
         statements = await statements_by_key(context, keys)
         places = [((one.key[0] << PARTNER_BITS) + one.key[1], one) for one in statements]
-        return connection_of("SettlementStatement", size, places)
+        return connection_of("SettlementStatement", size, after, places)
 
 
 @strawberry.type

@@ -428,7 +428,7 @@ class SettlementQueries:
         context, size = info.context, page_size(first)
         before = cursor_key(context, "SettlementPeriod", after)
         rows = await reading.periods_page(context.services.database, context.viewer_id, size + 1, before)
-        return connection_of("SettlementPeriod", size, [(row.id, SettlementPeriod(row=row)) for row in rows])
+        return connection_of("SettlementPeriod", size, after, [(row.id, SettlementPeriod(row=row)) for row in rows])
 
     @guarded_field(
         "Query.settlementStatement",

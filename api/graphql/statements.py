@@ -166,7 +166,7 @@ class StatementLine:
             ids = await context.loaders.line_pages.load(page)
         rows = await context.loaders.transactions.load_many(ids)
         found = [(row.id, Transaction(row=row)) for row in rows if row is not None]
-        return connection_of("Transaction", size, found)
+        return connection_of("Transaction", size, after, found)
 
 
 @strawberry.type(description="Tax on one line of a statement, computed on what is billed and signed as the line.")

@@ -435,4 +435,4 @@ class TransactionQueries:
             conditions["before"] = before
         async with context.services.database.reading(context.viewer_id) as connection:
             rows = await reading.transactions_page(connection, conditions, size + 1)
-        return connection_of("Transaction", size, [(row.id, Transaction(row=row)) for row in rows])
+        return connection_of("Transaction", size, after, [(row.id, Transaction(row=row)) for row in rows])

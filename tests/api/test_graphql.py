@@ -258,13 +258,16 @@ async def test_pages_are_read_forwards_by_cursor(shop: Shop) -> None:
     for number in range(5):
         await grocer.earn(f"k{number}")
     query = """query ($after: String) { transactions(first: 2, after: $after) {
-        nodes { reference } edges { cursor node { reference } } pageInfo { hasNextPage endCursor } } }"""
+        nodes { reference } edges { cursor node { reference } }
+        pageInfo { hasNextPage endCursor hasPreviousPage startCursor } } }"""
     seen, after, pages = [], None, 0
     while pages < 5:
         page = (await grocer.run(query, {"after": after}))["transactions"]
         seen += [node["reference"] for node in page["nodes"]]
         assert [edge["node"] for edge in page["edges"]] == page["nodes"]
         assert page["edges"][-1]["cursor"] == page["pageInfo"]["endCursor"]
+        assert page["edges"][0]["cursor"] == page["pageInfo"]["startCursor"]
+        assert page["pageInfo"]["hasPreviousPage"] == (pages > 0)
         after, pages = page["pageInfo"]["endCursor"], pages + 1
         if not page["pageInfo"]["hasNextPage"]:
             break
