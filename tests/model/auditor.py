@@ -8,7 +8,7 @@ command is meant, what a key did before, when things may have happened, and the 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from tests.model import earning, moving, returning, spending
+from tests.model import adjusting, earning, moving, returning, spending
 from tests.model.ledger import Dict, Ledger, No
 from tests.model.owing import pay_back
 
@@ -20,6 +20,7 @@ DECIDE: dict[str, Callable[[Ledger, Dict], None]] = {
     "void": spending.void,
     "pay": spending.pay,
     "reverse": returning.reverse,
+    "adjust": adjusting.adjust,
     "transfer": moving.transfer,
     "merge": moving.merge,
     "unmerge": moving.unmerge,

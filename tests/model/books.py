@@ -35,11 +35,11 @@ POSITIONS_SQL = """
            q.prior_amount_micro::bigint FROM position AS q JOIN period AS p ON p.id = q.period_id
 """
 CLOSED_SQL = """
-    SELECT label, pool_micro::bigint, margin_micro::bigint, receivable_change_micro::bigint
-      FROM period WHERE state = 'CLOSED' ORDER BY id
+    SELECT label, pool_micro::bigint, margin_micro::bigint, receivable_change_micro::bigint,
+           ARRAY[advice_at, dispute_until, due_at] FROM period WHERE state = 'CLOSED' ORDER BY id
 """
 NETS_SQL = """
-    SELECT p.label, s.partner_id, s.net_minor::bigint, s.due_minor::bigint
+    SELECT p.label, s.partner_id, s.net_minor::bigint, s.due_minor::bigint, s.carried_on_minor::bigint
       FROM statement AS s JOIN period AS p ON p.id = s.period_id
 """
 LINES_SQL = """
@@ -83,13 +83,15 @@ async def books_of_product(
             "closed": {
                 label: {
                     "lines": {(codes[row[1]], row[2]): [*row[3:]] for row in lines if row[0] == label},
-                    "nets": {codes[partner]: net for period, partner, net, _ in nets if period == label},
-                    "due": {codes[partner]: due for period, partner, _, due in nets if period == label},
+                    "nets": {codes[row[1]]: row[2] for row in nets if row[0] == label},
+                    "due": {codes[row[1]]: row[3] for row in nets if row[0] == label},
+                    "left": {codes[row[1]]: row[4] for row in nets if row[0] == label},
                     "pool": pool,
                     "margin": margin,
                     "lent": lent,
+                    "dates": tuple(dates),
                 }
-                for label, pool, margin, lent in closed
+                for label, pool, margin, lent, dates in closed
             },
         }
 
@@ -142,7 +144,7 @@ def _account(auditor: Auditor, name: str) -> tuple[int, int, int, int]:
 
 def _blocks(window: dict[str, Any]) -> str:
     blocks = sorted(window["blocks"], key=lambda block: block[0])
-    return f"{{{','.join(f'{{{amount},{used}}}' for _, amount, used in blocks)}}}"
+    return f"{{{','.join(f'{{{amount},{used}}}' for _, amount, used, _ in blocks)}}}"
 
 
 async def _rows(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> list[Any]:

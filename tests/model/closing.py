@@ -1,7 +1,7 @@
 """The auditor's month end: lines rounded once, tax, what is carried forward, and what the operator keeps."""
 
 from collections import defaultdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 
 from tests.model.ledger import OPERATOR, Ledger, No, micro
@@ -37,6 +37,7 @@ def close_next(ledger: Ledger, label: str) -> None:
         due = [micro(one.get("fixed_fee", "0")) for one in ledger.partners[code]["terms"] if one["from"] < following]
         if fee := (due or [0])[-1]:
             ledger.add(code, "FIXED_FEE", [1, 0, -fee, 0])
+    credit_floats(ledger, label)
     lines: dict[tuple[str, str], list[int]] = {
         key[1:]: [*sums, round(Fraction(sums[2], 10**4))]
         for key, sums in ledger.positions.items()
@@ -49,21 +50,46 @@ def close_next(ledger: Ledger, label: str) -> None:
     dues = {code: carry(ledger, code, net, lines) for code, net in nets.items()}
     pools = {key[0]: sums[2] for key, sums in ledger.positions.items() if key[2] == "POOL" and key[0] <= label}
     lent = ledger.positions.get((label, OPERATOR, "MEMBER_RECEIVABLE"), [0, 0, 0])[2]
-    margin = (-sum(nets.values()) + tax) * 10**4 - pools.get(label, 0) + lent
-    ledger.closed[label] = {"lines": lines, "nets": dict(nets), "due": dues, "pool": sum(pools.values()),
-                            "margin": margin, "lent": lent}  # fmt: skip
+    used = sum(figures[2] for (_, kind), figures in lines.items() if kind == "PREPAID")
+    margin = (-sum(nets.values()) + tax) * 10**4 - pools.get(label, 0) + used + lent
+    ledger.closed[label] = {
+        "lines": lines, "nets": dict(nets), "due": dues, "left": {code: ledger.carried[code] for code in nets},
+        "pool": sum(pools.values()), "margin": margin, "lent": lent, "dates": clearing_dates(ledger, following),
+    }  # fmt: skip
     ledger.first_open = ledger.days.period(following)
+
+
+def credit_floats(ledger: Ledger, label: str) -> None:
+    """What awards drew on money that was paid in before is credited; what they gave back of earlier periods beside."""
+    for (period, partner, is_prior), used in sorted(ledger.float_used.items()):
+        if period == label and used:
+            ledger.add(partner, "PREPAID", [1, 0, used, used if is_prior else 0])
+
+
+def clearing_dates(ledger: Ledger, following: date) -> tuple[datetime, datetime, datetime]:
+    """When the statements are advised, until when they may be disputed, when they are due: never before both."""
+    programme, days = ledger.programme, ledger.days
+    advised = max(days.midnight(following + timedelta(days=programme.get("advice_days", 0))), ledger.now)
+    whole_day = days.day(advised)
+    if days.midnight(whole_day) < advised:
+        whole_day += timedelta(days=1)
+    disputable = days.midnight(whole_day + timedelta(days=programme.get("dispute_days", 7)))
+    due = days.midnight(following + timedelta(days=programme.get("call_days", 14)))
+    return advised, disputable, max(due, disputable)
 
 
 def add_tax(ledger: Ledger, code: str, following: date, lines: dict[tuple[str, str], list[int]]) -> int:
     """A line for all taxes of the partner, of the rates of the period's last day; answers its sum in cents."""
-    rates = {one["kind"]: Fraction(one["rate"]) for one in ledger.partners[code].get("tax", [])
-             if one["from"] < following}  # fmt: skip
-    parts = [round(figures[-1] * rates[kind]) for (partner, kind), figures in lines.items()
-             if partner == code and kind in rates]  # fmt: skip
+    begun = {one["kind"]: one for one in ledger.partners[code].get("tax", []) if one["from"] < following}
+    last_day = following - timedelta(days=1)
+    rates = {kind: Fraction(one["rate"]) for kind, one in begun.items() if last_day <= one.get("to", last_day)}
+    parts = {key: (figures[-1], round(figures[-1] * rates[key[1]])) for key, figures in lines.items()
+             if key[0] == code and key[1] in rates}  # fmt: skip
+    tax = sum(part for _, part in parts.values())
+    ledger.taxes.setdefault(ledger.period, {}).update(parts)
     if parts:
-        lines[code, "TAX"] = [len(parts), 0, sum(parts) * 10**4, 0, sum(parts)]
-    return sum(parts)
+        lines[code, "TAX"] = [len(parts), 0, tax * 10**4, 0, tax]
+    return tax
 
 
 def carry(ledger: Ledger, partner: str, net: int, lines: dict[tuple[str, str], list[int]]) -> int:

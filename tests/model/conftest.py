@@ -19,7 +19,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 settings.register_profile(
     "model-quick",
-    max_examples=8,
+    max_examples=6,
     stateful_step_count=20,
     derandomize=True,
     database=None,
@@ -52,7 +52,7 @@ def profile() -> settings:
 
 @pytest.fixture(scope="session")
 def coalition_templates(server: URL, template: str) -> Iterator[dict[str, str]]:
-    """Per coalition a database in which it was applied and nothing else happened."""
+    """Per coalition a database in which it was applied and nothing else happened; "" is one without any."""
     made = {name: f"coalition_model_{name}_{os.getpid()}" for name in COALITIONS}
 
     async def apply(name: str, database_name: str) -> None:
@@ -64,6 +64,6 @@ def coalition_templates(server: URL, template: str) -> Iterator[dict[str, str]]:
 
     for name, database_name in made.items():
         asyncio.run(apply(name, database_name))
-    yield made
+    yield made | {"": template}
     for database_name in made.values():
         asyncio.run(run_as_superuser(server, f"DROP DATABASE {database_name} WITH (FORCE)"))

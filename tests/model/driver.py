@@ -70,13 +70,21 @@ class Driver(RuleBasedStateMachine):
 
     def begin(self, name: str, first: Sequence[tuple[str, str, int, timedelta]]) -> None:
         """The coalition's database, two members, and some purchases."""
-        self.now = STARTS.get(name, START)
-        self.database_name = f"coalition_model_{next(_numbers)}_{self.templates[name]}"
-        create = f"CREATE DATABASE {self.database_name} TEMPLATE {self.templates[name]} STRATEGY file_copy"
+        self.clone(self.templates[name], STARTS.get(name, START))
+        self.set_out(COALITIONS[name], first)
+
+    def clone(self, template: str, now: datetime) -> None:
+        """A database of this example."""
+        self.now = now
+        self.database_name = f"coalition_model_{next(_numbers)}_{template}"
+        create = f"CREATE DATABASE {self.database_name} TEMPLATE {template} STRATEGY file_copy"
         self.run(run_as_superuser(self.server, create))
         url = self.server.set(database=self.database_name)
         self.held = Database(DatabaseUrls(url, url, url))
-        self.auditor = Auditor(tomllib.loads(COALITIONS[name]))
+
+    def set_out(self, coalition: str, first: Sequence[tuple[str, str, int, timedelta]]) -> None:
+        """The coalition stands in the database: members come, and buy."""
+        self.auditor = Auditor(tomllib.loads(coalition))
         self.accounts: dict[int, str] = {}
         self.run(self._start())
         self.enroll("ada", "grocer")
@@ -213,7 +221,7 @@ class Driver(RuleBasedStateMachine):
             return
         members = list(self.auditor.account_of)
         product = self.run(self.books(members))
-        expected = books_of_auditor(self.auditor, self.now)
+        expected = self.expected_books()
         for name, part in expected.items():
             assert (name, product[name]) == (name, part)
         documents = self.run(documents_of_product(self.reader))
@@ -222,6 +230,9 @@ class Driver(RuleBasedStateMachine):
         self.steps += 1
         if self.steps % VERIFY_EVERY == 0:
             self.verified()
+
+    def expected_books(self) -> Dict:
+        return books_of_auditor(self.auditor, self.now)
 
     async def books(self, members: list[str]) -> Dict:
         books = await books_of_product(self.reader, self.codes, self.accounts)

@@ -47,7 +47,9 @@ class Ledger:
         self.references: set[tuple[str, str, str | None]] = set()
         self.parked: list[Dict] = []
         self.closed: dict[str, Dict] = {}
+        self.taxes: dict[str, dict[tuple[str, str], tuple[int, int]]] = {}
         self.carried: dict[str, int] = {}  # cents that each partner's last statement left to its next one
+        self.float_used: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
         self.booked: set[str] = set()
         self.numbers = count()
         self.has_history = False
@@ -113,15 +115,18 @@ class Ledger:
         if key not in self.windows:
             limit, extra = micro(plan.get("limit", "0")), micro(plan.get("approved_overdraft", "0"))
             opening = (
-                [[self.days.midnight(plan["from"]), limit, 0]] if limit and plan.get("funding") == "PREPAID" else []
+                [[self.days.midnight(plan["from"]), limit, 0, False]]
+                if limit and plan.get("funding") == "PREPAID"
+                else []
             )
             self.windows[key] = {"plan": plan, "limit": limit, "overdraft": extra, "consumed": 0, "reserved": 0,
-                                 "alerted": None, "blocks": opening}  # fmt: skip
+                                 "alerted": None, "approved": [], "blocks": opening}  # fmt: skip
         return self.windows[key]
 
     def free(self, window: Dict) -> int:
         """What may still be spent of it."""
-        return int(window["limit"] + window["overdraft"] - window["consumed"] - window["reserved"])
+        ended = sum(extra for extra, until in window["approved"] if until is not None and until <= self.now)
+        return int(window["limit"] + window["overdraft"] - ended - window["consumed"] - window["reserved"])
 
     def draw(self, window: Dict, part: str, money: int) -> None:
         """Consumes or reserves; negative: credits. An alert stands from the moment that the threshold is crossed."""
@@ -273,9 +278,12 @@ class Ledger:
             return
         blocks = sorted(award["window"]["blocks"], key=lambda block: block[0])
         drawn: dict[int, int] = award.setdefault("drawn", {})
+        is_prior = money < 0 and award["charged_in"] < self.period
         for block in blocks if money > 0 else reversed(blocks):
             mine = drawn.get(id(block), 0)
             part = min(money, block[1] - block[2]) if money > 0 else -min(-money, mine)
             block[2] += part
+            if block[3]:  # what the float opened with was paid outside of these books
+                self.float_used[self.period, award["funder"], is_prior] += part
             drawn[id(block)] = mine + part
             money -= part
