@@ -2,27 +2,46 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from api import embedded
+from api.cli import main
 from tests.factories import COALITION_TOML
 
+# A child of this one has the modules loaded that a new interpreter takes a second and a half to load.
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["tests.api.processes", "api.cli", "api.operating"])
 COMMAND = [sys.executable, "-c", "from api.cli import main; main()"]
 READY_SECONDS = 60
 EARN = """
 mutation ($input: EarnInput!) { earn(input: $input) { __typename
   ... on EarnReceipt { points replayed transaction { id } } ... on Refusal { code message retryable } } }
 """
+
+
+def _command(arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[Path]) -> None:
+    """A command in this process, as the shell would start it: its arguments, environment and three files."""
+    for number, file in enumerate(files):
+        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (open as long as the process)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["coalition", *arguments]
+    main()
 
 
 class Coalition:
@@ -40,13 +59,15 @@ class Coalition:
         self._begun: list[Process] = []
 
     def run(self, *arguments: str, status: int = 0, given: str | None = None) -> str:
-        """Runs a command to its end; its standard output."""
-        done = subprocess.run(
-            [*COMMAND, *arguments], env=self.environment, capture_output=True, text=True, input=given, check=False
-        )
-        assert done.returncode == status, f"{arguments}: {done.stdout}{done.stderr}"
-        self.last_error = done.stderr
-        return done.stdout
+        """Runs a command to its end, in a process of its own; its standard output."""
+        files = [self.folder / name for name in ("standard-input", "standard-output", "standard-error")]
+        files[0].write_text(given or "", encoding="utf-8")
+        process = FORKING.Process(target=_command, args=(arguments, self.environment, files))
+        process.start()
+        process.join()
+        output, self.last_error = (file.read_text(encoding="utf-8") for file in files[1:])
+        assert process.exitcode == status, f"{arguments}: {output}{self.last_error}"
+        return output
 
     def apply(self, toml_text: str = COALITION_TOML) -> None:
         """Applies a coalition file."""
@@ -191,6 +212,18 @@ def a_coalition() -> Iterator[Coalition]:
             yield coalition
         finally:
             coalition.stop()
+
+
+@contextmanager
+def a_database() -> Iterator[tuple[Coalition, embedded.EmbeddedServer]]:
+    """A data folder of its own, and a share in its server, so that it runs on between commands."""
+    with a_coalition() as coalition:
+        database = embedded.start(coalition.data_dir)
+        try:
+            yield coalition, database
+        finally:
+            coalition.stop()
+            database.close()
 
 
 def purchase(key: str) -> dict[str, Any]:

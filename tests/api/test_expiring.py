@@ -9,7 +9,7 @@ import pytest
 
 from domain.database import Database
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.domain.coalitions import coalition, partner
 
 QUERY = """query ($before: DateTime!, $first: Int, $after: String) {
@@ -127,7 +127,7 @@ async def test_held_points_are_not_listed(shop: Shop, time: Time) -> None:
 
 @pytest.mark.slow
 def test_the_command_lists_what_graphql_does() -> None:
-    with a_coalition() as shop:
+    with a_database() as (shop, _):
         shop.apply(coalition(partner("grocer"), expiry="year_end", expiry_years=100))
         at = "2017-03-15T12:00:00Z"
         rows = ["kind,idempotency_key,partner,store,member_kind,member,occurred_at,amount,currency,points,reference"]

@@ -20,7 +20,7 @@ from domain.commands import StoreRef
 from domain.database import Database
 from domain.errors import ConfigurationError, InputFileError
 from domain.terms import ConfigurationCache
-from tests.api.processes import COMMAND, a_coalition
+from tests.api.processes import COMMAND, a_database
 from tests.domain.coalitions import coalition, partner
 from tests.domain.tills import Till, till_on
 from tests.factories import fixed_clock
@@ -272,7 +272,7 @@ async def test_a_file_that_cannot_be_written_is_said(till: Till, tmp_path: Path,
 
 @pytest.mark.slow
 def test_the_command_writes_a_file_or_standard_output(tmp_path: Path) -> None:
-    with a_coalition() as coalition:
+    with a_database() as (coalition, _):
         coalition.apply()
         rows = [
             ",".join(BULK_HEADER),

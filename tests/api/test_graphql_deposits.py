@@ -14,7 +14,7 @@ from domain.periods import Calendar, PeriodKind
 from partners.coalition_file import parse_coalition
 from partners.plan import plan
 from tests.api.graphql_shop import Shop, Time, open_shop
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.api.test_graphql_payments import RECORD as PAY
 from tests.api.test_graphql_payments import closed_march
 from tests.factories import COALITION_TOML, apply_toml
@@ -207,7 +207,7 @@ async def test_a_default_is_proposed_approved_and_seen(shop: Shop, time: Time) -
 def test_deposits_on_the_command_line() -> None:
     calendar = Calendar(PeriodKind.MONTH, ZoneInfo("Europe/Berlin"))
     first_day = str(calendar.first_day(calendar.containing(system_clock())))
-    with a_coalition() as coalition:
+    with a_database() as (coalition, _):
         coalition.apply(REQUIRED)
         paid = ("deposit", "fuel", "--amount", "250.00", "--value-date", first_day, "--reference", "E2E 9")
         recorded = json.loads(coalition.run(*paid, "--json"))

@@ -9,7 +9,7 @@ import pytest
 
 from domain.database import Database
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.api.test_graphql_settlement import CLOSE
 from tests.factories import COALITION_TOML, apply_toml
 
@@ -78,7 +78,7 @@ async def test_its_final_statement_says_what_it_leaves(shop: Shop, time: Time) -
 
 
 def test_the_command_line_lists_what_is_outstanding() -> None:
-    with a_coalition() as shop:
+    with a_database() as (shop, _):
         shop.apply(LEAVING)
         assert json.loads(shop.run("outstanding", "--json")) == []
         rows = [

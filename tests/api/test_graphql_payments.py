@@ -13,7 +13,7 @@ from api.clock import system_clock
 from domain.database import Database
 from domain.periods import Calendar, PeriodKind
 from tests.api.graphql_shop import Shop, Time, open_shop
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.api.test_graphql_settlement import CLOSE, a_month
 from tests.factories import COALITION_TOML
 
@@ -185,7 +185,7 @@ async def test_the_payment_list_is_paged_and_a_partners_own(shop: Shop, time: Ti
 def test_payments_on_the_command_line() -> None:
     calendar = Calendar(PeriodKind.MONTH, ZoneInfo("Europe/Berlin"))
     last_month = calendar.containing(system_clock()) - 1
-    with a_coalition() as coalition:
+    with a_database() as (coalition, _):
         toml = COALITION_TOML.replace("2017-01-01", str(calendar.first_day(last_month)))
         coalition.apply(toml.replace("2017-04-01", "2100-01-01"))
         label = calendar.label(last_month)

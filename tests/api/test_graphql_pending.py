@@ -11,7 +11,7 @@ from domain.commands import Sweep
 from domain.database import Database
 from domain.errors import ConfigurationError
 from tests.api.graphql_shop import Caller, Shop, Time, open_shop, purchase
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.domain.books import contents
 from tests.factories import COALITION_TOML, apply_toml
 
@@ -227,7 +227,7 @@ async def test_a_bonus_waits_for_the_money_of_the_partner_that_pays_it(database:
 
 
 def test_the_command_line_lists_what_is_pending() -> None:
-    with a_coalition() as shop:
+    with a_database() as (shop, _):
         shop.apply(PENDING_TOML)
         assert json.loads(shop.run("pending", "--json")) == []
         rows = [
@@ -257,7 +257,7 @@ def test_the_command_line_lists_what_is_pending() -> None:
 
 
 def test_the_command_line_says_that_a_purchase_is_paid() -> None:
-    with a_coalition() as shop:
+    with a_database() as (shop, _):
         shop.apply(COALITION_TOML.replace('"supermarket"', '"supermarket"\nrisk = "PAID_FIRST"'))
         rows = [
             "kind,idempotency_key,partner,store,member_kind,member,occurred_at,amount,currency,points,reference",

@@ -16,7 +16,7 @@ from domain.database import Database
 from domain.errors import InputFileError
 from domain.terms import ConfigurationCache
 from settlement.closing import close_period
-from tests.api.processes import a_coalition
+from tests.api.processes import a_database
 from tests.factories import COALITION_TOML, MID_MARCH, apply_toml, fixed_clock
 
 SCREEN = Console(file=io.StringIO())
@@ -172,7 +172,7 @@ async def test_a_file_that_is_no_bulk_file_is_refused_whole(database: Database, 
 
 
 def test_the_command_reads_a_file_and_standard_input_and_says_what_it_did(tmp_path: Path) -> None:
-    with a_coalition() as coalition:
+    with a_database() as (coalition, _):
         coalition.apply()
         file = coalition.folder / "year.csv"
         file.write_text(bulk(ENROLL, EARN, next(iter(BAD_ROWS))), encoding="utf-8")

@@ -9,9 +9,10 @@ from domain.commands import Posted
 from domain.periods import MONTHS_PER_YEAR
 from domain.queue import PostingQueue
 from domain.terms import ConfigurationCache
+from tests.api.processes import a_database
 from tests.bench.figures import Result, Side, in_turn, ratio_of
 from tests.bench.history import make_history, members_of, opened, purchases, run_alone
-from tests.bench.shop import a_database, first_of_last_month
+from tests.bench.shop import first_of_last_month
 
 PERIODS = 12
 ROUNDS = 5

@@ -16,9 +16,10 @@ from domain.periods import MONTHS_PER_YEAR
 from domain.queue import PostingQueue
 from domain.terms import ConfigurationCache
 from settlement.closing import close_period
+from tests.api.processes import a_database
 from tests.bench.figures import ROUNDS, Result, Side, in_turn, ratio_of
 from tests.bench.history import make_history, members_of, opened, purchases, run_alone
-from tests.bench.shop import a_database, first_of_last_month
+from tests.bench.shop import first_of_last_month
 
 TEMPLATE = "bench_month"
 COPY = "bench_close"

@@ -23,7 +23,7 @@ from api.runtime import open_runtime
 from api.settings import load_settings
 from partners.apply import apply_coalition
 from partners.coalition_file import parse_coalition
-from tests.api.processes import Coalition, Server, a_coalition
+from tests.api.processes import Coalition, Server, a_database
 from tests.bench.figures import peak_mb
 from tests.tidy import ROOT
 
@@ -182,18 +182,6 @@ def a_shop(members: int, *, lively: bool) -> Iterator[Shop]:
         file = write_rows(coalition.folder / "members.csv", enrolments(members))
         shop.import_file(file)
         yield shop
-
-
-@contextmanager
-def a_database() -> Iterator[tuple[Coalition, embedded.EmbeddedServer]]:
-    """A data folder of its own, and a share in its server, so that it runs on between commands."""
-    with a_coalition() as coalition:
-        database = embedded.start(coalition.data_dir)
-        try:
-            yield coalition, database
-        finally:
-            coalition.stop()
-            database.close()
 
 
 async def _set_up(coalition: Coalition, *, lively: bool) -> list[tuple[str, str]]:
