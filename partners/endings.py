@@ -18,8 +18,8 @@ LAST_NOT_OPEN_SQL = text("SELECT coalesce(max(id), 0) FROM period WHERE state <>
 USES_AFTER_SQL = text(
     """
     SELECT count(*) FROM command
-     WHERE period_id >= :first_period AND kind IN ('EARN', 'BURN', 'AUTHORIZATION')
-       AND occurred_at >= :since
+     WHERE period_id >= :first_period AND kind = ANY(CAST(:kinds AS text[])) AND occurred_at >= :since
+       AND (CAST(:partner_id AS integer) IS NULL OR partner_id = :partner_id)
     """
 )
 

@@ -98,6 +98,24 @@ async def test_no_date_lies_in_a_closed_period_or_before_what_was_done(database:
         await applied(till, file("2017-04-02", "2017-04-30"))
 
 
+async def test_only_what_a_date_would_forbid_is_in_its_way(database: Database) -> None:
+    async with till_on(database, file()) as till:
+        till.clock.to(2017, 4, 1)
+        await till.enrolled("card-1")
+        await till.accept(till.purchase("sold", "10.00", partner="fuel"))
+        till.clock.to(2017, 4, 2)
+        await till.accept(till.purchase("elsewhere", "10.00"))
+        till.clock.to(2017, 4, 3)
+        await till.accept(till.burn("spent", 5))
+        # What others sold and took since is no business of who leaves, nor burns of the last day of issuing.
+        await applied(till, file("2017-04-01", "2017-04-30"))
+        both = partner("grocer"), partner("fuel", leaves_on=Day("2017-04-01"), run_off_until=Day("2017-04-30"))
+        assert await refused(till, coalition(*both, issue_ends=Day("2017-04-01"))) == (
+            "programme: 1 purchase or burn happened after issue_ends = 2017-04-01: take a later day"
+        )
+        await applied(till, coalition(*both, issue_ends=Day("2017-04-02")))
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
