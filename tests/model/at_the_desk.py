@@ -85,6 +85,11 @@ class AtTheDesk(Driver):
 
         self.both(expected, record_payment(self.database, self.clock, paid))
 
+    def pay_open(self, label: str, partner: str, over: int) -> None:
+        left = self.desk.statements.left(label, partner) + over
+        if left:
+            self.pay(label, partner, left)
+
     # ------------------------------------------------------------ disputes
 
     def dispute(self, ask: Dict) -> int | None:
@@ -198,3 +203,8 @@ class AtTheDesk(Driver):
             for label, closed in self.auditor.closed.items()
             for key, figures in sorted(closed["lines"].items())
         ]
+
+    @property
+    def statements(self) -> list[tuple[str, str]]:
+        """Period and partner of closed ones."""
+        return [(label, partner) for label, closed in self.auditor.closed.items() for partner in sorted(closed["nets"])]

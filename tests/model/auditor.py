@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from tests.model import adjusting, earning, moving, returning, spending
+from tests.model.leaving import check
 from tests.model.ledger import Dict, Ledger, No
 from tests.model.owing import pay_back
 
@@ -41,9 +42,13 @@ MEANS = {
 class Auditor(Ledger):
     """``post`` changes the ledger and says what the product must answer."""
 
-    def enroll(self, card: str, now: datetime) -> bool:
-        """Whether this makes a member."""
+    def enroll(self, card: str, partner: str, now: datetime) -> bool | str:
+        """Whether this makes a member, or a refusal's code."""
         self.begin(now)
+        try:
+            check(self, "enroll", partner, now)
+        except No as refusal:
+            return str(refusal)
         is_new = card not in self.account_of
         self.account_of.setdefault(card, card)
         self.last_user[self.account(card)] = self.person(card)
@@ -80,7 +85,11 @@ class Auditor(Ledger):
             if self.done[key]["command"] != command:
                 raise No("IDEMPOTENCY_CONFLICT")
             return self.receipt(self.done[key], replayed=True)
+        if kind == "capture" and command["points"] != 0:  # which is a void
+            check(self, kind, command["partner"], command["at"])
         self.check_times(command, history=history)
+        if kind != "capture":
+            check(self, kind, command["partner"], command["at"])
         record = self.record(command, original)
         DECIDE[kind](self, record)
         self.done[key] = record

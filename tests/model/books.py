@@ -42,6 +42,10 @@ NETS_SQL = """
     SELECT p.label, s.partner_id, s.net_minor::bigint, s.due_minor::bigint, s.carried_on_minor::bigint
       FROM statement AS s JOIN period AS p ON p.id = s.period_id
 """
+FINALS_SQL = """
+    SELECT p.label, f.partner_id, f.outstanding_points::bigint, f.outstanding_value_micro::bigint
+      FROM final_statement AS f JOIN period AS p ON p.id = f.period_id
+"""
 LINES_SQL = """
     SELECT p.label, s.partner_id, s.kind, s.entries, coalesce(s.points, 0)::bigint, s.exact_micro::bigint,
            s.prior_exact_micro::bigint, s.billed_minor::bigint
@@ -64,6 +68,7 @@ async def books_of_product(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         closed = await _rows(connection, CLOSED_SQL)
         nets, lines = await _rows(connection, NETS_SQL), await _rows(connection, LINES_SQL)
+        finals = await _rows(connection, FINALS_SQL)
         return {
             "cards": {card: accounts[account] for card, account in await _rows(connection, CARDS_SQL)},
             "accounts": {accounts[one]: tuple(sums) for one, *sums in await _rows(connection, ACCOUNTS_SQL)},
@@ -90,6 +95,7 @@ async def books_of_product(
                     "margin": margin,
                     "lent": lent,
                     "dates": tuple(dates),
+                    "finals": {codes[row[1]]: (*row[2:],) for row in finals if row[0] == label},
                 }
                 for label, pool, margin, lent, dates in closed
             },

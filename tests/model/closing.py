@@ -4,6 +4,7 @@ from collections import defaultdict
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 
+from tests.model.leaving import is_charged, is_final, outstanding
 from tests.model.ledger import OPERATOR, Ledger, No, micro
 
 
@@ -30,10 +31,15 @@ def close_next(ledger: Ledger, label: str) -> None:
         raise No("PERIOD_NOT_FOUND")
     if ledger.now < ledger.days.midnight(following):
         raise No("PERIOD_NOT_ENDED")
+    last = ledger.ends.programme_final()
+    if last is not None and label >= last and has_points(ledger):
+        raise No("POINTS_OPEN")
     if label > first:
         raise No("EARLIER_PERIOD_OPEN")
     ledger.period = label
     for code in ledger.partners:
+        if not is_charged(ledger, code, following):
+            continue
         due = [micro(one.get("fixed_fee", "0")) for one in ledger.partners[code]["terms"] if one["from"] < following]
         if fee := (due or [0])[-1]:
             ledger.add(code, "FIXED_FEE", [1, 0, -fee, 0])
@@ -44,10 +50,11 @@ def close_next(ledger: Ledger, label: str) -> None:
         if key[0] == label and key[1] != OPERATOR
     }
     tax = sum(add_tax(ledger, code, following, lines) for code in ledger.partners)
-    nets: defaultdict[str, int] = defaultdict(int)
+    finals = {code: outstanding(ledger, code, label) for code in ledger.partners if is_final(ledger, code, label)}
+    nets: defaultdict[str, int] = defaultdict(int, dict.fromkeys(finals, 0))
     for (partner, _), figures in lines.items():
         nets[partner] += figures[-1]
-    dues = {code: carry(ledger, code, net, lines) for code, net in nets.items()}
+    dues = {code: carry(ledger, code, net, lines, is_last=code in finals) for code, net in nets.items()}
     pools = {key[0]: sums[2] for key, sums in ledger.positions.items() if key[2] == "POOL" and key[0] <= label}
     lent = ledger.positions.get((label, OPERATOR, "MEMBER_RECEIVABLE"), [0, 0, 0])[2]
     used = sum(figures[2] for (_, kind), figures in lines.items() if kind == "PREPAID")
@@ -55,6 +62,7 @@ def close_next(ledger: Ledger, label: str) -> None:
     ledger.closed[label] = {
         "lines": lines, "nets": dict(nets), "due": dues, "left": {code: ledger.carried[code] for code in nets},
         "pool": sum(pools.values()), "margin": margin, "lent": lent, "dates": clearing_dates(ledger, following),
+        "finals": finals,
     }  # fmt: skip
     ledger.first_open = ledger.days.period(following)
 
@@ -78,6 +86,11 @@ def clearing_dates(ledger: Ledger, following: date) -> tuple[datetime, datetime,
     return advised, disputable, max(due, disputable)
 
 
+def has_points(ledger: Ledger) -> bool:
+    """Whether any member has any left, of whichever kind."""
+    return any(lot["left"] or lot["held"] for lot in ledger.lots) or any(award["open"] for award in ledger.awards)
+
+
 def add_tax(ledger: Ledger, code: str, following: date, lines: dict[tuple[str, str], list[int]]) -> int:
     """A line for all taxes of the partner, of the rates of the period's last day; answers its sum in cents."""
     begun = {one["kind"]: one for one in ledger.partners[code].get("tax", []) if one["from"] < following}
@@ -92,11 +105,12 @@ def add_tax(ledger: Ledger, code: str, following: date, lines: dict[tuple[str, s
     return tax
 
 
-def carry(ledger: Ledger, partner: str, net: int, lines: dict[tuple[str, str], list[int]]) -> int:
+def carry(ledger: Ledger, partner: str, net: int, lines: dict[tuple[str, str], list[int]], *, is_last: bool) -> int:
     """What is due after what earlier statements left and what this one leaves, both too small to be paid."""
     before = ledger.carried.get(partner, 0)
     total = net + before
-    left = total if abs(total) < Fraction(ledger.programme.get("minimum_settlement", "0")) * 100 else 0
+    minimum = 0 if is_last else Fraction(ledger.programme.get("minimum_settlement", "0")) * 100
+    left = total if abs(total) < minimum else 0
     ledger.carried[partner] = left
     if before != left:
         lines[partner, "CARRIED_FORWARD"] = [1, 0, (before - left) * 10**4, 0, before - left]

@@ -147,6 +147,29 @@ CLAN = HOUSEHOLD.replace(
     'expiry = "rolling"\nexpiry_months = 1\nclaw_back = "negative_balance"\nnegative_limit_points = 60',
 ).replace('code = "grocer"', 'code = "grocer"\nrisk = "PAID_FIRST"')
 
+# Partners come and go: return windows that outlast them, a bonus that one pays at the others' tills, small balances.
+ENDS = (
+    (
+        TIGHT.replace(
+            "hold_minutes = 10080", 'hold_minutes = 3000\nminimum_settlement = "2.00"\nmember_transfers = true'
+        )
+        .replace('"Pier Kitchen"', '"Pier Kitchen"\nrisk = "PAID_FIRST"\ndeposit_required = "1.00"')
+        .replace('fixed_fee = "50.01"', 'fixed_fee = "1.01"\npending_days = 20')
+        .replace('fixed_fee = "30.00"', 'fixed_fee = "0.30"')
+        .replace('fixed_fee = "20.00"', 'fixed_fee = "0.20"')
+        .replace('on_limit = "DECLINE"', 'on_limit = "PARTIAL"')
+    )
+    + """
+[[campaign]]
+code = "neighbours"
+name = "Neighbours"
+from = 2017-01-01
+to = 2017-12-31
+points_per_unit = "0.25"
+funding = [{ partner = "restaurant", share = "0.7" }, { partner = "fuel", share = "0.3" }]
+"""
+)
+
 LIVES = ("harbour", "tight", "patient", "yearly")
 """Those in which points live; in the others accounts change hands."""
 
@@ -157,6 +180,7 @@ COALITIONS = {
     "yearly": YEARLY,
     "household": HOUSEHOLD,
     "clan": CLAN,
+    "ends": ENDS,
 }
 STARTS = {"yearly": datetime(2017, 12, 10, 9, tzinfo=UTC)}
 START = datetime(2017, 2, 20, 9, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import URL, text
 
-from domain.commands import Enroll, Enrolled, Sweep, Swept
+from domain.commands import Enroll, Enrolled, Refusal, Sweep, Swept
 from domain.database import Database, DatabaseUrls
 from domain.errors import Refused
 from domain.queue import PostingQueue
@@ -144,9 +144,13 @@ class Driver(RuleBasedStateMachine):
     def enroll(self, card: str, partner: str) -> None:
         key = f"enrol-{next(self.keys)}"
         outcome = self.run(self.queues[False].post(Enroll(self.ids[partner], key, card, None, None)))
-        assert isinstance(outcome, Enrolled), outcome
-        assert (outcome.created, outcome.replayed) == (self.auditor.enroll(card, self.now), False)
-        self.accounts.setdefault(outcome.account_id, card)
+        expected = self.auditor.enroll(card, partner, self.now)
+        if isinstance(outcome, Enrolled):
+            assert (outcome.created, outcome.replayed) == (expected, False)
+            self.accounts.setdefault(outcome.account_id, card)
+        else:
+            assert isinstance(outcome, Refusal)
+            assert str(outcome.code) == expected
 
     @rule(partner=partners, card=cards, amount_minor=amounts_minor, age=ages)
     def earn(self, partner: str, card: str, amount_minor: int, age: timedelta) -> None:
@@ -201,6 +205,7 @@ class Driver(RuleBasedStateMachine):
     def close_all(self) -> None:
         """Every period that something was booked in, the last one too."""
         self.now += timedelta(days=31)
+        self.sweep_all()  # a programme that ended leaves no points
         while next_to_close(self.auditor) < self.auditor.days.period(self.auditor.days.day(self.now)):
             self.close(0)
         self.books_agree()

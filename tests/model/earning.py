@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
+from tests.model.leaving import check
 from tests.model.ledger import OPERATOR, Dict, Ledger, No, micro
 
 
@@ -138,6 +139,7 @@ def bonus(ledger: Ledger, record: Dict, campaign: Dict, payer: str, asked: int, 
     if payer != OPERATOR:
         window = ledger.window(payer)
         try:
+            check(ledger, "earn", payer, record["command"]["at"])
             terms = ledger.terms(payer, record["command"]["at"])
         except No:
             window, granted = None, 0
@@ -174,7 +176,8 @@ def award(
            "number": next(ledger.numbers)}  # fmt: skip
     one = {"rule": rule, "funder": funder, "payer": payer, "asked": asked, "granted": granted, "price": price,
            "fee": fee, "window": window, "lot": lot, "open": granted, "account": record["account"], "earned": at,
-           "person": record["person"], "release": release, "waits": waits, "charged_in": None}  # fmt: skip
+           "person": record["person"], "seller": partner, "release": release, "waits": waits,
+           "charged_in": None}  # fmt: skip
     record["awards"].append(one)
     if window is not None and granted:
         ledger.draw(window, "reserved", granted * (price + fee))

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from tests.model.days import Days
+from tests.model.endings import END_OF_TIME, Endings
 
 OPERATOR = "operator"
 Dict = dict[str, Any]
@@ -32,6 +33,7 @@ class Ledger:
         self.programme: Dict = coalition["programme"]
         self.days = Days(self.programme)
         self.partners: dict[str, Dict] = {partner["code"]: partner for partner in coalition["partner"]}
+        self.ends = Endings(self.days, self.programme, self.partners)
         self.campaigns: list[Dict] = coalition.get("campaign", [])
         self.account_of: dict[str, str] = {}  # of each person that was enrolled, by its card
         self.stands_for: dict[str, str] = {}  # who was merged -> who stands for that person
@@ -42,6 +44,7 @@ class Ledger:
         self.debts: list[Dict] = []
         self.pools: dict[str, dict[str, Dict]] = {}
         self.windows: dict[tuple[str, str, str], Dict] = {}
+        self.outstanding: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         self.positions: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self.done: dict[tuple[str, str], Dict] = {}
         self.references: set[tuple[str, str, str | None]] = set()
@@ -66,6 +69,8 @@ class Ledger:
         self.period = self.days.period(self.today)
         if self.period < self.first_open:
             self.period, self.today = self.first_open, self.days.begins(self.first_open)
+        if self.ends.has_ended(self.then):
+            self.then = END_OF_TIME
 
     # ------------------------------------------------------------ people and accounts
 
@@ -164,6 +169,11 @@ class Ledger:
 
     # ------------------------------------------------------------ lots
 
+    def change(self, lot: Dict, points: int) -> None:
+        """So many points of a lot come into the pool, or leave it."""
+        sums = self.outstanding[self.period, lot["funder"]]
+        sums[:] = [sums[0] + points, sums[1] + points * lot["price"]]
+
     def open_lot(self, lot: Dict, points: int) -> None:
         expires = self.days.expiry(lot["earned"])
         lot |= {"granted": points, "left": points, "held": 0, "expires": expires, "until": expires, "grace": False}
@@ -189,8 +199,12 @@ class Ledger:
         points, lot["left"] = lot["left"], 0
         value = points * lot["price"]
         share = value if lot["funder"] == OPERATOR else round(value * lot["share"])  # of a Fraction: half to even
+        party = lot["funder"]
+        if party != OPERATOR and self.ends.is_settled_as_leaver(party, self.period):
+            party, share = OPERATOR, 0
         if points:
-            self.book(lot["funder"], -points, -value, {"BREAKAGE_SHARE": share})
+            self.book(party, -points, -value, {"BREAKAGE_SHARE": share})
+            self.change(lot, -points)
 
     def expire_past(self, account: str) -> list[int]:
         """Points of each lot that this expired."""
@@ -204,7 +218,8 @@ class Ledger:
         """Points come back to a lot: to one that is past, with days of grace."""
         if lot["until"] <= self.then:
             self.expire(lot)
-            lot |= {"until": self.then + timedelta(days=self.programme.get("grace_days", 30)), "grace": True}
+            if not self.ends.has_ended(self.then):
+                lot |= {"until": self.then + timedelta(days=self.programme.get("grace_days", 30)), "grace": True}
         lot["left"] += points
 
     def roll(self, account: str, at: datetime) -> None:
@@ -252,7 +267,8 @@ class Ledger:
             award
             for award in self.awards
             if award["account"] == account and award["open"] and not award["waits"] and award["release"] <= self.then
-        ]
+            and not self.ends.lapses(award, self.period, self.then)
+        ]  # fmt: skip
 
     def confirm(self, award: Dict) -> int:
         """Opens the award's lot and charges it, in this period; answers how many points that were."""
@@ -264,6 +280,7 @@ class Ledger:
             self.use_blocks(award, points * (price + fee))
         award |= {"open": 0, "charged_in": self.period}
         self.open_lot(award["lot"], points)
+        self.change(award["lot"], points)
         return int(points)
 
     def confirm_due(self, account: str) -> list[int]:

@@ -256,22 +256,12 @@ class Money(AtTheDesk):
             self.agree("DISPUTE", None, part, "agreed", dispute=number, accepts=True)
             self.period_end(0)
 
-    @property
-    def statements(self) -> list[tuple[str, str]]:
-        """Period and partner of closed ones."""
-        return [(label, partner) for label, closed in self.auditor.closed.items() for partner in sorted(closed["nets"])]
-
     @precondition(lambda self: self.statements)
     @rule(back=recent, over=st.sampled_from((0, 0, 0, 1, -1, 700)), days=st.sampled_from((0, 0, 8, 30)))
     def pay_statement(self, back: int, over: int, days: int) -> None:
         """What is open of a statement, or a little less or more; perhaps late."""
         self.now += days * 24 * HOUR
         self.pay_open(*self.statements[-1 - back % len(self.statements)], over)
-
-    def pay_open(self, label: str, partner: str, over: int) -> None:
-        left = self.desk.statements.left(label, partner) + over
-        if left:
-            self.pay(label, partner, left)
 
     @precondition(lambda self: self.statements)
     @rule(back=recent, share=parts, how=ways, over=st.sampled_from((0, 0, 1)), comes=st.sampled_from((0, 0, 1, 2, 3)))

@@ -33,4 +33,5 @@ def pay_back(ledger: Ledger) -> None:
             debt["open"] -= part
             ledger.last_user[debt["account"]] = debt["person"]
             ledger.book(OPERATOR, -part, -part * lot["price"], {})
+            ledger.change(lot, -part)
             ledger.add(OPERATOR, "MEMBER_RECEIVABLE", [1, -part, -part * debt["price"], 0])

@@ -67,6 +67,7 @@ def whole_bonus(ledger: Ledger, campaign: Dict, purchase: Dict) -> int:
 def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
     """Of a pending award: cancelled. Else the same lot, then others by policy; what is missing stays charged."""
     if award["charged_in"] is None:
+        points = min(points, award["open"])  # what lapsed was charged to nobody
         award["open"] -= points
         record["points"] += points
         ledger.note_row()
@@ -90,6 +91,7 @@ def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
     for lot, part in parts:
         money = {"EARN_REVERSAL": part * award["price"], "SERVICE_FEE_REFUND": part * fee}
         ledger.book(award["funder"], -part, -part * lot["price"], money, prior=prior)
+        ledger.change(lot, -part)
     taken += overdraw(ledger, record, award, points - taken, prior=prior)
     record["points"] += taken
     record["shortfall"] += points - taken
@@ -150,6 +152,7 @@ def refund(ledger: Ledger, record: Dict) -> None:
             use[1] -= part
             to_give -= part
             pool += part * lot["price"]
+            ledger.change(lot, part)
     prior = original["period"] < ledger.period
     ledger.book(command["partner"], points, pool, {"BURN_REVERSAL": -points * original["price"]}, prior=prior)
     ledger.pass_on(record["account"], record["person"])

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from tests.model.leaving import cancel_lapsed
 from tests.model.ledger import Dict, Ledger, No, micro
 from tests.model.owing import pay_back
 
@@ -42,6 +43,8 @@ def spend(ledger: Ledger, record: Dict, uses: list[tuple[Dict, int]], price: int
     record["uses"], record["price"] = [[*use] for use in uses], price
     points, pool = sum(part for _, part in uses), -sum(part * lot["price"] for lot, part in uses)
     ledger.book(record["command"]["partner"], -points, pool, {"REIMBURSEMENT": points * price})
+    for lot, part in uses:
+        ledger.change(lot, -part)
 
 
 # ---------------------------------------------------------------- two phases
@@ -128,8 +131,11 @@ def void(ledger: Ledger, record: Dict) -> None:
 def pay(ledger: Ledger, record: Dict) -> None:
     """The money of a purchase came in."""
     waiting = [
-        award for award in record["original"]["awards"] if award["open"] and award["waits"] and is_pending(award)
-    ]
+        award
+        for award in record["original"]["awards"]
+        if award["open"] and award["waits"] and is_pending(award)
+        and not ledger.ends.lapses(award, ledger.period, ledger.then)
+    ]  # fmt: skip
     if not waiting:
         raise No("NOTHING_PENDING")
     for award in waiting:
@@ -152,6 +158,7 @@ def sweep(ledger: Ledger, account: str) -> tuple[int, int, int, int, int]:
     person = ledger.last_user.get(account) or users[0]  # of a household that nothing was booked on yet: anybody
     timed_out = sum([time_out(ledger, hold) for hold in ledger.holds if hold["account"] == account])
     confirmed = ledger.confirm_due(account)
+    cancel_lapsed(ledger, account)
     expired = ledger.expire_past(account)
     if expired:
         ledger.last_user[account] = person

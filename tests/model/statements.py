@@ -14,12 +14,17 @@ OF_TRANSACTIONS = (
 
 @dataclass
 class Balance:
-    """Cents of one statement, signed from the partner's side as what is due is; what came in after it was let off."""
+    """Cents of one statement, signed from the partner's side as what is due is.
+
+    What was let off, and what of that came in later; what the deposit and other statements gave for it.
+    """
 
     due: int
     paid: int = 0
     let_off: int = 0
     recovered: int = 0
+    secured: int = 0
+    offset: int = 0
 
 
 @dataclass
@@ -52,7 +57,8 @@ class Statements:
     def left(self, label: str, partner: str) -> int:
         """What is open, negative where the partner owes."""
         one = self.balance(label, partner)
-        return one.due - self.withheld(label, partner) - one.paid + one.let_off - one.recovered
+        covered = one.secured + one.offset + one.let_off - one.recovered
+        return one.due - self.withheld(label, partner) - one.paid + covered
 
     def state(self, label: str, partner: str, now: datetime) -> str:
         """Where it is in its life."""
@@ -70,7 +76,7 @@ class Statements:
         """The bank paid: what covers more than was due takes back what had been let off."""
         one = self.balance(label, partner)
         one.paid += minor
-        one.recovered = min(one.let_off, max(one.due - one.paid + one.let_off, 0))
+        one.recovered = min(one.let_off, max(one.due - one.paid + one.let_off + one.secured + one.offset, 0))
 
     def check_owed(self, label: str, partner: str, minor: int) -> None:
         """Raises No where the partner owes less."""

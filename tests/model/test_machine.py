@@ -12,11 +12,12 @@ from sqlalchemy import URL
 
 from tests.model.accounts import Accounts
 from tests.model.driver import Driver
+from tests.model.ends import Ends
 from tests.model.life import Life
 from tests.model.money import Money
 
 
-@pytest.mark.parametrize("machine", [Life, Accounts, Money])
+@pytest.mark.parametrize("machine", [Life, Accounts, Money, Ends])
 def test_ledger_and_auditor_agree(
     monkeypatch: pytest.MonkeyPatch,
     server: URL,
