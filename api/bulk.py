@@ -101,8 +101,13 @@ def read_rows(source: TextIO) -> Iterator[Row]:
         for values in reader:
             if values:
                 yield Row(reader.line_num, values)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputFileError(f"line {reader.line_num}: {error}") from error
+    except UnicodeDecodeError as error:
+        # Text is read ahead of the lines, so the line itself is not known.
+        message = f"somewhere after line {reader.line_num} the file is no UTF-8 text: save it as UTF-8, import it again"
+        raise InputFileError(message) from error
+    except csv.Error as error:
+        message = f"line {reader.line_num} cannot be read ({error}): is a quote left open there or before?"
+        raise InputFileError(message) from error
 
 
 class Importer:

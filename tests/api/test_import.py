@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from api.bulk import HEADER, REJECT_HEADER, Summary
+from api.bulk import HEADER, REJECT_HEADER, Summary, read_rows
 from api.importing import import_bulk_file
 from api.runtime import Runtime
 from domain.database import Database
@@ -169,6 +169,23 @@ async def test_a_file_that_is_no_bulk_file_is_refused_whole(database: Database, 
     await apply_toml(database)
     with pytest.raises(InputFileError):
         await load(database, tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (b"\xe4", "somewhere after line 1 the file is no UTF-8 text: save it as UTF-8, import it again"),
+        (
+            b'"' + b"x" * 10_001,
+            "line 2 cannot be read (field larger than field limit (10000)): is a quote left open there or before?",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_on_says_what_to_do(tail: bytes, message: str) -> None:
+    source = io.TextIOWrapper(io.BytesIO(bulk().encode() + tail), encoding="utf-8", newline="")
+    with pytest.raises(InputFileError) as refused:
+        list(read_rows(source))
+    assert str(refused.value) == message
 
 
 def test_the_command_reads_a_file_and_standard_input_and_says_what_it_did(tmp_path: Path) -> None:

@@ -108,6 +108,11 @@ class Contracts:
         final = self.final_label(partner)
         return final is not None and label > final
 
+    def has_left(self, partner: str, label: str) -> bool:
+        """Whether that period comes after the one of its own run-off; the programme's end takes no share from it."""
+        ends: date | None = self.partners[partner].get("run_off_until")
+        return ends is not None and label > self.label_of(ends)
+
     def fixed_fee(self, partner: str, label: str, last: date) -> Fraction:
         """Of whoever's contract covers the period's last day, and nobody's once the programme is over."""
         over, terms = self.over_label(), self.terms(partner, last)

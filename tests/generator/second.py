@@ -194,7 +194,7 @@ class SecondSettlement:
             period.subsidy += pool
             self._expect(row, {"breakage_share": -pool}, pool)
             return
-        if self.contracts.is_settled_out(row["partner"], row["period"]):
+        if self.contracts.has_left(row["partner"], row["period"]):
             period.breakage -= pool
             self._expect(row, {}, pool)
             return
