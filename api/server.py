@@ -85,8 +85,26 @@ def allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def check_can_listen(host: str, port: int) -> None:
+    """Raises ConfigurationError for an address that is taken, or is none of this machine's.
+
+    uvicorn would end the process on the spot, with a line of log and the embedded database held.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            message = f"{host} port {port} cannot be served: {error.strerror}; change COALITION_HOST or COALITION_PORT"
+            raise ConfigurationError(message) from error
+
+
 async def serve(runtime: Runtime, settings: Settings, started: Callable[[], None]) -> None:
-    """Serves until SIGTERM or SIGINT; every command that has arrived by then is posted and answered."""
+    """Serves until SIGTERM or SIGINT; every command that has arrived by then is posted and answered.
+
+    Raises ConfigurationError where it cannot listen.
+    """
+    check_can_listen(settings.host, settings.port)
     allow_many_connections()
     metrics = Metrics(runtime)
     async with running_services(runtime, metrics, settings.queue_max) as services:

@@ -43,7 +43,10 @@ def positive_minor(amount: Amount, programme: Programme) -> int:
 
 def signed_micro(amount: Amount, programme: Programme) -> int:
     """An amount of either sign but not nothing, in micro-units. Raises Refused(AMOUNT_INVALID, CURRENCY_MISMATCH)."""
-    minor = positive_minor(Amount(amount.value.copy_abs(), amount.currency), programme)
+    minor = checked_amount(Amount(amount.value.copy_abs(), amount.currency), programme, "amount")
+    if minor == 0:
+        message = "the amount must not be 0: positive credits, negative debits the partner"
+        raise Refused(RefusalCode.AMOUNT_INVALID, message, "amount.amount")
     return (-minor if amount.value.is_signed() else minor) * micro_per_minor(programme.currency_digits)
 
 

@@ -6,13 +6,14 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from api import server
 from api.logs import Receive, Send
-from api.server import _config, _Server, allow_many_connections
+from api.runtime import Runtime
+from api.server import _config, _Server, allow_many_connections, check_can_listen
 from api.settings import load_settings
 from api.terminal import run_loop
 from domain.errors import ConfigurationError
@@ -117,3 +118,15 @@ def test_the_queue_s_length_is_a_setting() -> None:
     for wrong in ("0", "-1", "many", "100001", "1" * 30):
         with pytest.raises(ConfigurationError, match=r"COALITION_QUEUE_MAX is .*: give a number from 1 to 100000"):
             load_settings({"COALITION_QUEUE_MAX": wrong})
+
+
+async def test_an_address_that_cannot_be_served_is_one_clear_line_before_anything_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for host, why in (("127.0.0.1", "Address already in use"), ("256.1.1.1", ".+")):
+            message = rf"^{host} port {port} cannot be served: {why}; change COALITION_HOST or COALITION_PORT$"
+            settings = load_settings({"COALITION_HOST": host, "COALITION_PORT": str(port)})
+            with pytest.raises(ConfigurationError, match=message):
+                # Nothing else may have begun: there is no runtime to begin it with.
+                await server.serve(cast("Runtime", None), settings, lambda: None)
+    check_can_listen("127.0.0.1", port)
