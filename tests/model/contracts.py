@@ -10,23 +10,17 @@ from tests.generator.coalitions import toml_text
 Table = dict[str, Any]
 Draw = st.DrawFn
 
-STARTS = datetime(2017, 2, 20, 9, tzinfo=UTC)
+STARTS = datetime(2017, 2, 22, 9, tzinfo=UTC)
 BEGINS = {"month": date(2017, 2, 1), "half_month": date(2017, 2, 16), "week": date(2017, 2, 13)}
 """The first day of the first period, by their kind; and of a second one in which budgets and prices change."""
 CHANGES = {"month": date(2017, 3, 1), "half_month": date(2017, 3, 16), "week": date(2017, 3, 13)}
 
 # Odd points at these prices are half a cent or half a micro-unit: ties, which are rounded to the even neighbour.
-PRICES = ("0.010001", "0.012347", "0.015", "0.009995", "0.0105", "0.05")
-LIMITS = ("3.00", "0.90", "6.01", "500.00")
+PRICES = ("0.010001", "0.012347", "0.015", "0.009995", "0.0105", "0.02")
+LIMITS = ("6.01", "3.00", "20.00", "0.90", "500.00")
 RATES = ("0.19", "0.5", "0.125", "0.333333", "0")
-SHARES = (
-    ("0.6", "0.4"),
-    ("0.333334", "0.333333", "0.333333"),
-    ("0.5", "0.5"),
-    ("0.07", "0.46", "0.47"),
-    ("0.99", "0.01"),
-    ("1",),
-)
+# Ties, what does not divide, and shares of which a smaller bonus can give one payer more.
+SHARES = (("0.5", "0.5"), ("0.02", "0.49", "0.49"), ("0.333334", "0.333333", "0.333333"), ("0.6", "0.4"), ("1",))
 TAXED = (
     "ISSUE", "SERVICE_FEE", "REIMBURSEMENT", "EARN_REVERSAL", "BURN_REVERSAL", "BREAKAGE_SHARE", "FIXED_FEE",
     "ADJUSTMENT",
@@ -62,7 +56,7 @@ def coalitions(draw: Draw) -> str:
         {
             "programme": programme,
             "partner": [_partner(draw, code, period, kind) for code, kind in zip(codes, _kinds(draw), strict=True)],
-            "campaign": [_campaign(draw, number, codes) for number in range(draw(st.integers(0, 3)))],
+            "campaign": [_campaign(draw, number, codes) for number in range(draw(st.integers(1, 3)))],
         }
     )
 
@@ -117,7 +111,7 @@ def _budgets(draw: Draw, period: str, kind: str) -> list[Table]:
         return [budget, _limit(draw, CHANGES[period], period)] if kind != "float" else [budget]
     if kind == "overdraft":
         extra = {"on_limit": "OVERDRAFT", "approved_overdraft": draw(st.sampled_from(("0", "0.50")))}
-        return [first | {"every": period, "limit": draw(st.sampled_from(LIMITS))} | extra | _after(draw)]
+        return [first | {"every": period, "limit": draw(st.sampled_from(("6.01", "1.00")))} | extra | _after(draw)]
     if kind == "single":
         last = {"to": CHANGES[period] + timedelta(days=draw(st.sampled_from((-1, 6))))}
         on_limit = {"on_limit": draw(st.sampled_from((*ON_LIMIT, "OVERDRAFT")))}
@@ -164,7 +158,7 @@ def _campaign(draw: Draw, number: int, codes: tuple[str, ...]) -> Table:
                 {"multiplier": "1.5"},
                 {"multiplier": "2.25", "max_points": 77},
                 {"bonus_points": 101, "min_amount": "20.00"},
-                {"points_per_unit": "0.333"},
+                {"points_per_unit": "0.35"},
                 {"points_per_unit": "0.7", "include_categories": ["food"]},
             )
         )

@@ -13,17 +13,19 @@ from tests.model.at_the_desk import ONE, OTHER, AtTheDesk
 from tests.model.closing import close, next_to_close
 from tests.model.contracts import STARTS, coalitions
 from tests.model.desk import Desk
-from tests.model.driver import PARTNERS, amounts_minor, partners, parts, recent
-from tests.model.ledger import micro
+from tests.model.driver import PARTNERS, partners, parts, recent
+from tests.model.ledger import Dict, micro
 
+Baskets = list[tuple[str, str, int, timedelta]]
 HOUR = timedelta(hours=1)
 CARDS = ("ada", "ben")
 holders = st.sampled_from(CARDS)
-late = st.sampled_from((0, 0, 0, 5, 30, 200)).map(lambda hours: hours * HOUR)
+late = st.sampled_from((0, 0, 0, 5, 30, 100)).map(lambda hours: hours * HOUR)
 small = st.one_of(st.integers(1, 400), st.sampled_from((1, 50, 99, 100, 101, 5_000)))
 two = st.tuples(parts, parts)
 few = st.integers(0, 4)
-bought = st.tuples(partners, holders, amounts_minor, late)
+cents = st.one_of(st.integers(0, 8_000), st.integers(1, 60).map(lambda units: units * 100))
+baskets = st.lists(st.tuples(partners, holders, cents, late), max_size=3)
 ways = st.sampled_from(("agreed", "agreed", "agreed", "agreed", "twice", "own", "rejected", "withdrawn", "later"))
 """What becomes of a proposal."""
 
@@ -31,19 +33,30 @@ ways = st.sampled_from(("agreed", "agreed", "agreed", "agreed", "twice", "own", 
 class Money(AtTheDesk):
     """Two members of coalitions that are drawn, and the desk."""
 
-    @initialize(coalition=coalitions(), first=st.lists(bought, min_size=1, max_size=4))
-    def open(self, coalition: str, first: list[tuple[str, str, int, timedelta]]) -> None:
+    @initialize(coalition=coalitions(), first=baskets)
+    def open(self, coalition: str, first: Baskets) -> None:
         self.clone(self.templates[""], STARTS)
         self.run(apply_toml(self.database, coalition))
         self.set_out(coalition, [])
         self.desk = Desk(self.auditor)
-        self.send([self.purchase(partner, card, amount, None, age) for partner, card, amount, age in first])
+        self.shop(first)
+
+    def shop(self, baskets: Baskets, *, history: bool = False) -> None:
+        one = [self.purchase(partner, card, amount, None, age) for partner, card, amount, age in baskets]
+        if one:
+            self.send(one, history=history)
 
     # ------------------------------------------------------------ purchases at the limit
 
-    @rule(partner=partners, card=holders, amount_minor=amounts_minor, age=late, history=st.booleans())
-    def earn(self, partner: str, card: str, amount_minor: int, age: timedelta, *, history: bool) -> None:
-        self.send([self.purchase(partner, card, amount_minor, None, age)], history=history)
+    @rule(baskets=baskets, partner=partners, card=holders, amount_minor=cents, part=parts, age=late,
+          history=st.booleans())  # fmt: skip
+    def earn(
+        self, baskets: Baskets, partner: str, card: str, amount_minor: int, part: int, age: timedelta,
+        *, history: bool,
+    ) -> None:  # fmt: skip
+        """Several purchases, of which the last earns what is spent elsewhere."""
+        self.shop([*baskets, (PARTNERS[len(baskets) % 3], card, amount_minor, age)], history=history)
+        self.burn(partner, card, part, age)
 
     @rule(partner=partners, card=holders, food=st.integers(0, 9_000), rest=st.integers(0, 5_000), part=parts)
     def earn_by_lines(self, partner: str, card: str, food: int, rest: int, part: int) -> None:
@@ -58,8 +71,8 @@ class Money(AtTheDesk):
         self, partner: str, card: str, over: int, more: int, two: tuple[int, int], *, at_once: bool
     ) -> None:
         """A budget is spent down to within an award, then one more is asked for, and parts of both come back."""
-        first = self.purchase(partner, card, self.amount_for(partner, over), None, timedelta(0))
-        second = self.purchase(partner, card, more * 100, None, timedelta(0))
+        first = self.purchase(partner, card, self.amount_for(partner, min(over, 0)), None, timedelta(0))
+        second = self.purchase(partner, card, (over if over > 0 else more) * 10, None, timedelta(0))
         returns = [self.part_of(one, part) for one, part in zip((first, second), two, strict=True)]
         if at_once:
             self.send([first, second, *returns])
@@ -78,7 +91,6 @@ class Money(AtTheDesk):
         points = max(left // (micro(terms["issue_price"]) + micro(terms["service_fee"])) + over, 1)
         return min(ceil(points / rate * 100), 2_000_000)
 
-    @rule(partner=partners, card=holders, part=parts, age=late)
     def burn(self, partner: str, card: str, part: int, age: timedelta) -> None:
         self.send([self.spend(partner, card, part, age)])
 
@@ -91,7 +103,7 @@ class Money(AtTheDesk):
             self.period_end(0)
         self.send([self.part_of(original, part, age)], history=history)
 
-    @rule(card=holders, partner=partners, part=parts, amount_minor=amounts_minor)
+    @rule(card=holders, partner=partners, part=parts, amount_minor=cents)
     def burn_and_return(self, card: str, partner: str, part: int, amount_minor: int) -> None:
         """The points of a purchase are spent before the goods come back, some of them in the next period."""
         one = self.purchase(partner, card, amount_minor, None, timedelta(0))
@@ -106,6 +118,40 @@ class Money(AtTheDesk):
         original = one[-1 - back % len(one)]
         self.send([self.command("pay", original["partner"], None, self.now, original=original["key"])])
 
+    # ------------------------------------------------------------ campaigns
+
+    @rule(number=few, card=holders, over=st.integers(-3, 3), returned=st.lists(small, max_size=3),
+          at_once=st.booleans(), closes=st.booleans())  # fmt: skip
+    def campaign(self, number: int, card: str, over: int, returned: list[int], *, at_once: bool, closes: bool) -> None:
+        """A bonus just fits what its own budget has left, or just does not; the goods come back piece by piece."""
+        campaigns = self.auditor.campaigns
+        one = campaigns[number % len(campaigns)]
+        tills = one.get("partners", PARTNERS)
+        bought = [
+            self.purchase(tills[number % len(tills)], card, self.amount_of_bonus(one, over), None, timedelta(0))
+            for _ in range(1 + at_once)
+        ]
+        self.send(bought)
+        if closes:
+            self.period_end(0)
+        for minor in returned:
+            self.send([self.reversal(bought[0], timedelta(0), amount_minor=minor)])
+        self.send([self.reversal(bought[-1], timedelta(0))])
+
+    def amount_of_bonus(self, one: Dict, over: int) -> int:
+        """Cents of a purchase whose bonus takes what the campaign has left, or 37 points, and so many more."""
+        points = 37
+        if "budget" in one:
+            self.auditor.begin(self.now)
+            left = self.auditor.free(self.auditor.window_of(f"campaign {one['code']}", one["budget"]))
+            payer = one["funding"][0].get("partner", "grocer")
+            terms = self.auditor.terms(payer, self.now)
+            points = left // (micro(terms["issue_price"]) + micro(terms["service_fee"]))
+        if "bonus_points" in one:
+            return int(Fraction(one["min_amount"]) * 100) + over
+        rate = Fraction(one["points_per_unit"]) if "points_per_unit" in one else Fraction(one["multiplier"]) - 1
+        return min(ceil(max(points + over, 1) / rate * 100), 50_000)
+
     # ------------------------------------------------------------ budgets
 
     def with_budget(self, number: int, key: str, value: str) -> str:
@@ -116,7 +162,7 @@ class Money(AtTheDesk):
         return (found or list(PARTNERS))[number % len(found or PARTNERS)]
 
     @rule(number=few, minors=st.lists(small, min_size=1, max_size=2), ages=st.tuples(late, late), card=holders,
-          over=st.integers(-3, 3), two=two, closes=st.booleans())  # fmt: skip
+          over=st.integers(-3, 1), two=two, closes=st.booleans())  # fmt: skip
     def fill(
         self, number: int, minors: list[int], ages: tuple[timedelta, timedelta], card: str, over: int,
         two: tuple[int, int], *, closes: bool,
@@ -146,7 +192,8 @@ class Money(AtTheDesk):
             label = days.period(days.ends(label)) if ahead else next_to_close(self.auditor)
         until = None if hours is None else self.now + hours * HOUR
         self.agree("OVERDRAFT", partner, minor, how, label=label, until=until)
-        self.send([self.purchase(partner, card, self.amount_for(partner, over), None, timedelta(0))])
+        amount = self.amount_for(partner, over) // (1 + ends)  # some of it is left when it ends
+        self.send([self.purchase(partner, card, amount, None, timedelta(0))])
         if ends and hours:
             self.now += hours * HOUR
             self.send([self.purchase(partner, card, self.amount_for(partner, over), None, timedelta(0))])
@@ -166,18 +213,24 @@ class Money(AtTheDesk):
             )
             self.agree("POINTS", partner, None, "agreed", card=card, points=-max(own // part, 1), member_id=member_id)
 
-    @rule(partner=partners, minor=small, sign=st.sampled_from((1, -1)), how=ways, back=recent, names=st.booleans())
-    def adjust(self, partner: str, minor: int, sign: int, how: str, back: int, *, names: bool) -> None:
+    @rule(partner=partners, minor=small, sign=st.sampled_from((1, -1)), how=ways, back=recent, names=st.booleans(),
+          baskets=baskets)  # fmt: skip
+    def adjust(
+        self, partner: str, minor: int, sign: int, how: str, back: int, baskets: Baskets, *, names: bool
+    ) -> None:
         """A partner is credited or debited, perhaps for a line of a closed statement."""
+        self.shop(baskets)
         label = line = None
         if names and self.lines:
             label, partner, line, _ = self.lines[-1 - back % len(self.lines)]
         self.agree("ADJUSTMENT", partner, sign * minor, how, label=label, line=line)
 
     @precondition(lambda self: self.proposals)
-    @rule(back=few, state=st.sampled_from(("APPROVED", "APPROVED", "REJECTED", "WITHDRAWN")), own=st.booleans())
-    def decide_later(self, back: int, state: str, *, own: bool) -> None:
+    @rule(back=few, state=st.sampled_from(("APPROVED", "APPROVED", "REJECTED", "WITHDRAWN")), own=st.booleans(),
+          baskets=baskets)  # fmt: skip
+    def decide_later(self, back: int, state: str, baskets: Baskets, *, own: bool) -> None:
         """One of the last proposals, decided or not."""
+        self.shop(baskets)
         self.decide(len(self.proposals) - 1 - back % len(self.proposals), state, ONE if own else OTHER)
 
     # ------------------------------------------------------------ statements
@@ -199,16 +252,23 @@ class Money(AtTheDesk):
 
     @precondition(lambda self: self.lines)
     @rule(back=recent, share=st.sampled_from((None, None, 1, 2, 3)), over=st.sampled_from((0, 0, 0, 1)),
-          by_operator=st.booleans(), of_each=st.sampled_from((0, 0, 1, 2)))  # fmt: skip
-    def dispute_line(self, back: int, share: int | None, over: int, of_each: int, *, by_operator: bool) -> None:
-        """All of a line of a closed statement, some of it, or purchases or burns of it."""
+          by_operator=st.booleans(), of_each=st.sampled_from((0, 0, 1, 2)), how=st.one_of(st.none(), ways),
+          accepts=st.sampled_from((True, True, False)))  # fmt: skip
+    def dispute_line(
+        self, back: int, share: int | None, over: int, of_each: int, how: str | None, *, by_operator: bool,
+        accepts: bool,
+    ) -> None:  # fmt: skip
+        """All of a line of a closed statement, some of it, or purchases or burns of it; perhaps it is decided soon."""
         label, partner, kind, billed = self.lines[-1 - back % len(self.lines)]
         commands = None
         if of_each and kind in ("ISSUE", "SERVICE_FEE", "REIMBURSEMENT"):
             commands = self.behind(label, partner, kind)[:of_each] or None
         minor = None if share is None else max(abs(billed) // share, 1) + over
-        self.dispute({"label": label, "partner": partner, "kind": kind, "commands": commands, "minor": minor,
-                      "by_operator": by_operator})  # fmt: skip
+        number = self.dispute({"label": label, "partner": partner, "kind": kind, "commands": commands, "minor": minor,
+                               "by_operator": by_operator})  # fmt: skip
+
+        if number is not None and how is not None:
+            self.agree("DISPUTE", None, None, how, dispute=number, accepts=accepts)
 
     def behind(self, label: str, partner: str, kind: str) -> list[tuple[str, str]]:
         """Purchases and burns, the last first, most of which are behind the line."""
@@ -276,6 +336,31 @@ class Money(AtTheDesk):
         if comes == 2:  # and the bank takes it back
             self.pay(label, partner, max(minor // comes, 1))
 
-    @rule(hours=st.one_of(st.integers(1, 48), st.integers(24, 9 * 24)))
-    def wait(self, hours: int) -> None:
+    # ------------------------------------------------------------ time
+
+    @rule(hours=st.one_of(st.integers(1, 48), st.integers(24, 9 * 24)), sweeps=st.booleans(), baskets=baskets)
+    def wait(self, hours: int, baskets: Baskets, *, sweeps: bool) -> None:
+        self.shop(baskets)
         self.now += hours * HOUR
+        if sweeps:
+            self.sweep_all()
+
+    @rule(days=few, baskets=baskets)
+    def end_period(self, days: int, baskets: Baskets) -> None:
+        """The next period ends after some more purchases."""
+        self.shop(baskets)
+        self.period_end(days)
+
+    # Steps of their own in other machines; here they are parts of others, so that more of the steps move money.
+
+    def enroll(self, card: str, partner: str) -> None:
+        super().enroll(card, partner)
+
+    def sweep_all(self) -> None:
+        super().sweep_all()
+
+    def period_end(self, days: int) -> None:
+        super().period_end(days)
+
+    def close(self, ahead: int) -> None:
+        super().close(ahead)
