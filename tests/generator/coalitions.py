@@ -46,6 +46,8 @@ def random_coalition(random: Random, seed: int) -> dict[str, Any]:
     currency, digits, zone = in_turn(seed, "currency", CURRENCIES)
     period = in_turn(seed, "period", tuple(BEGINS))
     partners = [_partner(random, code, digits, period) for code in random.sample(CODES, random.randint(2, len(CODES)))]
+    if random.random() < 0.7:
+        _make_even(partners[0], digits)
     codes = [partner["code"] for partner in partners]
     prepaid = {partner["code"] for partner in partners if partner["budget"][0].get("funding") == "PREPAID"}
     return {
@@ -55,8 +57,8 @@ def random_coalition(random: Random, seed: int) -> dict[str, Any]:
             "timezone": zone,
             "point_value": "0.01",
             "period": period,
-            **_expiry(random, in_turn(seed, "expiry", ("months", "rolling", "year_end"))),
-            "grace_days": random.choice((0, 10, 30)),
+            **_expiry(random, seed),
+            "grace_days": random.choice((0, 4, 30)),
             "max_backdate_days": 60,
             "hold_minutes": in_turn(seed, "hold", (90, 3_000, 20_000)),
             **in_turn(seed, "claw back", CLAW_BACKS),
@@ -67,6 +69,17 @@ def random_coalition(random: Random, seed: int) -> dict[str, Any]:
     }
 
 
+def _make_even(partner: dict[str, Any], digits: int) -> None:
+    """A partner whose small budget its awards can spend to the last minor unit."""
+    for terms in partner["terms"]:
+        terms |= {"issue_price": "0.01", "service_fee": "0"}
+    [budget] = partner["budget"]
+    budget["on_limit"] = "PARTIAL"
+    budget.pop("approved_overdraft", None)
+    if "every" in budget:
+        budget["limit"] = _money(5 * 10**digits, digits)
+
+
 def _calendar(random: Random, digits: int) -> dict[str, Any]:
     """Days after a period's end, and the smallest amount that is paid."""
     advice, dispute = random.choice((0, 2)), random.choice((0, 7, 30))
@@ -74,10 +87,14 @@ def _calendar(random: Random, digits: int) -> dict[str, Any]:
     return {"advice_days": advice, "dispute_days": dispute, "call_days": advice + dispute + 3} | minimum
 
 
-def _expiry(random: Random, policy: str) -> dict[str, Any]:
+def _expiry(random: Random, seed: int) -> dict[str, Any]:
+    """Where a partner leaves, mostly soon: so that some of its points do after its final statement."""
+    if in_turn(seed, "ending", ENDINGS) == "leaves":
+        return {"expiry": "months", "expiry_months": 1}
+    policy = in_turn(seed, "expiry", ("months", "rolling", "year_end"))
     if policy == "year_end":
         return {"expiry": policy, "expiry_years": random.choice((0, 1))}
-    return {"expiry": policy, "expiry_months": random.choice((1, 2, 3, 24))}
+    return {"expiry": policy, "expiry_months": random.choice((1, 1, 2, 24))}
 
 
 def toml_text(coalition: dict[str, Any]) -> str:
@@ -202,7 +219,7 @@ def _taxes(random: Random, begins: date) -> list[dict[str, Any]]:
     taxes = []
     for kind in random.sample(TAXED, random.choice((0, 0, 2, 4))):
         changes = date(2017, random.randint(2, 4), random.randint(1, 28))
-        first = {"kind": kind, "from": begins, "rate": random.choice(("0", "0.19", "0.125", "0.333333"))}
+        first = {"kind": kind, "from": begins, "rate": random.choice(("0", "0.19", "0.125", "0.5", "0.333333"))}
         taxes += random.choice(
             ([first], [first | {"to": changes}], [first, {"kind": kind, "from": changes, "rate": "0.21"}])
         )

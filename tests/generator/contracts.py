@@ -19,6 +19,7 @@ class Contracts:
         self.files = files
         self.programme: dict[str, Any] = files[-1][1]["programme"]
         self.partners: dict[str, Any] = {partner["code"]: partner for partner in files[-1][1]["partner"]}
+        self.campaigns: list[dict[str, Any]] = files[-1][1]["campaign"]
         self.zone = ZoneInfo(self.programme["timezone"])
 
     # ------------------------------------------------------------ days and periods
@@ -80,6 +81,11 @@ class Contracts:
             one for one in [file for at, file in self.files if at <= instant][-1]["partner"] if one["code"] == partner
         ]
         return str(found["suspended_burns"]) if found.get("state") == "SUSPENDED" else None
+
+    def was_away(self, partner: str) -> bool:
+        """Whether it was suspended some day, or leaves."""
+        states = {one.get("state") for _, file in self.files for one in file["partner"] if one["code"] == partner}
+        return "SUSPENDED" in states or "leaves_on" in self.partners[partner]
 
     def last_day(self, partner: str) -> date:
         """On which points are issued and burned there."""

@@ -1,22 +1,29 @@
-"""What members owe, told again from the export: every repayment pays the oldest debt of its account, and no more."""
+"""What members owe, told again from the export: a repayment pays the oldest debt of its account, and no more."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 
-def misrepaid(rows: Iterable[dict[str, str]], most: int | None) -> Iterator[str]:
-    """A line per row that no debt allows; ``most``: how many points an account may owe."""
-    debts: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for row in sorted(rows, key=lambda one: int(one["id"])):
-        own, points = debts[row["account"]], -int(row["points"])
+def misrepaid(rows: Sequence[dict[str, str]], most: int | None) -> Iterator[str]:
+    """A line per row that no debt allows; ``most``: how many points an account may owe.
+
+    The export names the account of the purchase, the debt is of the one that stands for its member since; only
+    repayments tell which that is. While it owes, it stays the same one. ``rows`` ascend by id.
+    """
+    debtor = {row["reverses"]: row["account"] for row in rows if row["kind"] == "REPAY"}
+    left: dict[str, int] = {}
+    of_purchases: defaultdict[str, int] = defaultdict(int)
+    made_at: dict[str, str] = {}
+    for row in rows:
+        points, debt = -int(row["points"]), row["reverses"]
         if row["kind"] == "OVERDRAW":
-            own.append((row["id"], points))
-            if most is not None and sum(left for _, left in own) > most:
-                yield f"row {row['id']}: account {row['account']} owes more than {most}"
+            left[row["id"]], made_at[row["id"]] = points, row["account"]
+            of_purchases[row["account"]] += points
+            if most is not None and of_purchases[row["account"]] > most:
+                yield f"row {row['id']}: more than {most} points are owed for purchases of {row['account']}"
         elif row["kind"] == "REPAY":
-            if not own or row["reverses"] != own[0][0] or points > own[0][1]:
-                yield f"row {row['id']}: {points} points for {row['reverses']}, of {own}"
-                return
-            id_, left = own.pop(0)
-            if left > points:
-                own.insert(0, (id_, left - points))
+            older = [one for one in left if int(one) < int(debt) and debtor.get(one) == row["account"] and left[one]]
+            if older or points > left.get(debt, 0) or debtor[debt] != row["account"]:
+                yield f"row {row['id']}: {points} points for {debt}, of {left.get(debt, 0)}, before {older}"
+            left[debt] = left.get(debt, 0) - points
+            of_purchases[made_at[debt]] -= points

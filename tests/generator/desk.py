@@ -12,13 +12,16 @@ from domain.errors import Refused
 from domain.positions import LineKind
 from domain.proposals import Content, Decision, Proposal, ProposalKind, ProposalReason, ProposalState
 from domain.proposing import end_proposal
+from domain.values import OPERATOR_ID
 from partners.overdrafts import OverdraftAsk, approve_overdraft, propose_overdraft
 from settlement.adjustments import AdjustmentAsk, WriteOffAsk, approve_money, propose_adjustment, propose_write_off
 from settlement.disputed import DisputeReason
 from settlement.disputes import DisputeAsk, OutcomeAsk, open_dispute, propose_outcome, withdraw_dispute
 from settlement.payments import NewPayment, record_payment
+from settlement.reading import statements_of_periods
 from settlement.top_ups import TopUp, top_up_budget
 from tests.generator.book import LET_OFF, PAID, Adjusted, Book, Disputed, PaidIn, Settled
+from tests.generator.contracts import Contracts
 from tests.generator.events import FAULTS, Makers, World
 
 Answer = TypeVar("Answer")
@@ -118,7 +121,9 @@ class Desk:
         lines = await self.world.till.rows(LINES)
         if lines and self.random.random() < 0.6:
             label, code, kind, _ = self.random.choice(lines)
-        minor = self.random.choice((-1, 1)) * self.random.randint(1, 3_000)
+        await self._adjust(code, self.random.choice((-1, 1)) * self.random.randint(1, 3_000), label, kind)
+
+    async def _adjust(self, code: str, minor: int, label: str | None = None, kind: str | None = None) -> None:
         ask = AdjustmentAsk(
             self.id_of(code),
             self.money(minor),
@@ -130,6 +135,24 @@ class Desk:
         made = await self.done("Proposal", propose_adjustment(self.database, self.clock, PROPOSER, self.key(), ask))
         if made and await self.is_agreed(made.proposal) and await self._approved("Adjustment", made.proposal):
             self.book.adjustments.append(Adjusted(self.clock.now, code, self.fraction(minor), label))
+
+    async def aim(self) -> None:
+        """At the last instant of a period: somebody's statement comes to the smallest amount that is paid, or near it.
+
+        Nobody who is taxed, or has a float: what of that is booked with the close, the product alone would say.
+        """
+        configuration, contracts = self.world.till.configuration, Contracts(self.book.files)
+        period_id = configuration.programme.calendar.containing(self.clock.now)
+        label, today = configuration.programme.calendar.label(period_id), self.world.today()
+        minimum = int(Fraction(contracts.programme["minimum_settlement"]) * 10**self.world.digits)
+        for draft in (await statements_of_periods(self.database, OPERATOR_ID, [period_id]))[period_id]:
+            code = configuration.partners[draft.partner_id].code
+            if not contracts.partners[code]["tax"] and code not in contracts.floats() and minimum:
+                fee = int(contracts.fixed_fee(code, label, today) * 10**self.world.digits)
+                wanted = self.random.choice((-1, 1)) * (minimum - self.random.choice((0, 1)))
+                minor = wanted - draft.net_minor - draft.carried_in_minor + fee
+                if minor:
+                    await self._adjust(code, minor)
 
     async def dispute(self) -> None:
         """A line of a closed statement is contested: all of it, some of it, or transactions of it."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime, timedelta
 from random import Random  # noqa: TID251 (seeded: invented data)
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,8 @@ from tests.generator.coalitions import DIGITS
 
 Makers = list[tuple[int, Callable[[], Awaitable[None]]]]
 """What may happen, and how often beside the others."""
+
+INSTANT = timedelta(microseconds=1)
 
 FAULTS = (RefusalCode.INTERNAL_ERROR, RefusalCode.OVERLOADED)
 """Answers that no input of a history deserves."""
@@ -31,6 +33,8 @@ class World:
         self.digits = DIGITS[coalition["programme"]["currency"]]
         self.zone = ZoneInfo(coalition["programme"]["timezone"])
         self.accepted: Counter[str] = Counter()
+        self.alarms: list[tuple[datetime, Callable[[], Awaitable[None]]]] = []
+        """What happens at a certain instant, the next one first."""
         self._number = 0
 
     def key(self) -> str:
@@ -41,6 +45,17 @@ class World:
     def today(self) -> date:
         """The programme's local day."""
         return self.till.clock.now.astimezone(self.zone).date()
+
+    def wait(self, minutes_max: int) -> bool:
+        """Time passes; it likes to stop at the last instant of a period (answers whether it did), or the next one."""
+        calendar, clock = self.till.configuration.programme.calendar, self.till.clock
+        closes_at = calendar.span(calendar.containing(clock.now)).closes_at
+        then = clock.now + timedelta(minutes=self.random.randint(1, minutes_max))
+        if then >= closes_at:
+            last = max(closes_at - INSTANT, clock.now + INSTANT)
+            then = self.random.choice((then, closes_at, last))
+        clock.now = min([then, *(at for at, _ in self.alarms)])
+        return clock.now == closes_at - INSTANT
 
     def card(self) -> str:
         """Somebody's card."""

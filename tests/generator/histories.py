@@ -1,5 +1,6 @@
 """Random histories: what tills do over some months at a random coalition."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,8 @@ class Tills:
         self.till = world.till
         self.reversible: list[tuple[str, str, bool]] = []
         """(partner, key, whether it is a purchase)"""
+        self.cards: dict[str, str] = {}
+        """By a purchase's key, whose it was."""
         self.held: list[tuple[str, str, int]] = []
         """(partner, key, points)"""
         self.delayed: list[Command] = []
@@ -51,6 +54,7 @@ class Tills:
             (6, self.authorize),
             (8, self.resolve),
             (2, self.sweep),
+            (3, self.spend_and_return),
         ]
 
     # ------------------------------------------------------------ what happens
@@ -98,9 +102,28 @@ class Tills:
             others = [self._purchase(timedelta(0))] if self.random.random() < 0.5 else []
             await self.send(*others, late)
 
-    async def authorize(self) -> None:
+    async def spend_and_return(self) -> None:
+        """All of a member's points are spent, and then goods come back that gave some of them."""
+        bought = [one for one in self.reversible[-60:] if one[2]]
+        if bought:
+            partner, key, _ = self.random.choice(bought)
+            card = self.cards[key]
+            spent = await self.till.available(card)
+            if spent:
+                await self.send(self.till.burn(self.key(), spent, card=card, partner=self.world.partner()))
+            await self.world.post(self.till.reversal(self.key(), key, partner=partner))
+
+    async def try_all(self, partner: str) -> None:
+        """Everything that a till does, at one whose partner may not take part any more."""
+        for _, key, _ in [one for one in self.held if one[0] == partner][-1:]:
+            await self.send(self.till.capture(self.key(), key, 1, partner=partner))
+        await self.send(self._purchase(timedelta(0), partner))
+        await self.send(await self._burn(timedelta(0), partner))
+        await self.authorize(partner)
+
+    async def authorize(self, at: str | None = None) -> None:
         """Some of a member's points are set aside."""
-        partner, card = self.world.partner(), self.world.card()
+        partner, card = at or self.world.partner(), self.world.card()
         points, key = max(1, await self.till.available(card) // self.random.choice((2, 3, 7))), self.key()
         member, now = MemberRef(identifier=("card", card)), self.till.clock.now
         held = await self.world.post(Authorize(self.till.id_of(partner), key, member, points, now, key))
@@ -143,22 +166,18 @@ class Tills:
 
     # ------------------------------------------------------------ parts
 
-    def _purchase(self, age: timedelta) -> Command:
-        return self.till.purchase(
-            self.key(),
-            self.world.amount(300),
-            card=self.world.card(),
-            partner=self.world.partner(),
-            at=self.till.clock.now - age,
-        )
+    def _purchase(self, age: timedelta, at: str | None = None) -> Command:
+        key, partner, moment = self.key(), at or self.world.partner(), self.till.clock.now - age
+        self.cards[key] = self.world.card()
+        return self.till.purchase(key, self.world.amount(300), card=self.cards[key], partner=partner, at=moment)
 
-    async def _burn(self, age: timedelta = timedelta(0)) -> Command:
-        partner, card = self.world.partner(), self.world.card()
+    async def _burn(self, age: timedelta = timedelta(0), at: str | None = None) -> Command:
+        partner, card = at or self.world.partner(), self.world.card()
         points = max(1, await self.till.available(card) // self.random.choice((1, 2, 3, 7)))
         return self.till.burn(self.key(), points, card=card, partner=partner, at=self.till.clock.now - age)
 
     def _reversal(self) -> Command:
-        partner, original, is_purchase = self.random.choice(self.reversible[-60:])
+        partner, original, is_purchase = self.random.choice(self.reversible[-120:])
         part: dict[str, Any] = {} if self.random.random() < 0.4 else self._part(is_purchase=is_purchase)
         return self.till.reversal(self.key(), original, partner=partner, **part)
 
@@ -184,10 +203,16 @@ class Tills:
         return self.world.key()
 
 
-async def live(world: World, makers: Makers, days: int, events_a_day: int) -> None:
-    """So many days of so many events."""
+async def live(
+    world: World, makers: Makers, days: int, events_a_day: int, at_last: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """So many days of so many events; ``at_last`` is what may happen at the last instant of a period instead."""
     weights = [weight for weight, _ in makers]
     for _ in range(days * events_a_day):
-        world.till.clock.now += timedelta(minutes=world.random.randint(1, 2 * 24 * 60 // events_a_day))
+        is_last = world.wait(2 * 24 * 60 // events_a_day)
         [(_, make)] = world.random.choices(makers, weights)
+        if at_last is not None and is_last and world.random.random() < 0.6:
+            make = at_last
+        if world.alarms and world.alarms[0][0] == world.till.clock.now:
+            _, make = world.alarms.pop(0)
         await make()

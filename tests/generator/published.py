@@ -14,7 +14,7 @@ query ($label: String!) { settlementPeriod(label: $label) {
   memberReceivableChange { amount } operatorNet { amount }
   statements {
     partner { code } net { amount } carriedForward { amount } withheld { amount } due { amount } paid { amount }
-    open { amount } state isFinal
+    open { amount } state isFinal outstanding { points value }
     covered { offset { amount } deposit { amount } writtenOff { amount } recovered { amount } }
     lines { kind exact priorPeriodExact points billed { amount } priorPeriods { period exact } }
     taxes { kind rate taxable { amount } tax { amount } }
@@ -29,6 +29,11 @@ query ($code: String!) { partner(code: $code) {
 """
 
 
+PURCHASES = """
+query ($after: String) { transactions(filter: {kind: EARN}, first: 100, after: $after) {
+  nodes { idempotencyKey occurredAt partner { code } amount { amount } movements { campaign points funder { code } } }
+  pageInfo { hasNextPage endCursor } } }
+"""
 TOTALS = ("poolChange", "margin", "tax", "depositChange", "memberReceivableChange", "operatorNet")
 
 FloatOf = tuple[Fraction, Fraction, list[tuple[Fraction, Fraction]]]
@@ -61,6 +66,16 @@ async def published_partner(operator: Caller, code: str) -> tuple[FloatOf | None
         None if defaulted_at is None else datetime.fromisoformat(defaulted_at),
         [_money(payment["amount"]) for payment in reversed(deposit["payments"])],
     )
+
+
+async def published_purchases(operator: Caller) -> list[dict[str, Any]]:
+    """Every purchase with what it earned, by which campaign's bonus."""
+    purchases: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"hasNextPage": True, "endCursor": None}
+    while page["hasNextPage"]:
+        found = (await operator.run(PURCHASES, {"after": page["endCursor"]}))["transactions"]
+        purchases, page = purchases + found["nodes"], found["pageInfo"]
+    return purchases
 
 
 def _statement(found: dict[str, Any]) -> StatementOf:
@@ -97,6 +112,7 @@ def _statement(found: dict[str, Any]) -> StatementOf:
         ),
         state=found["state"],
         is_final=found["isFinal"],
+        outstanding=found["outstanding"] and (found["outstanding"]["points"], Fraction(found["outstanding"]["value"])),
     )
 
 

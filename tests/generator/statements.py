@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tests.generator.accounts import AccountOf, Accounts, DepositOf
 from tests.generator.book import Disputed
-from tests.generator.second import PeriodOf, SecondSettlement
+from tests.generator.second import AWARDS, PeriodOf, Row, SecondSettlement
 
 ZERO = Fraction()
 
@@ -35,6 +35,8 @@ class StatementOf:
     """By other statements, out of the deposit, written off, and what came in of that."""
     state: str = ""
     is_final: bool = False
+    outstanding: tuple[int, Fraction] | None = None
+    """Points and their value that a final statement leaves; the export says no more than that they cannot be more."""
 
 
 @dataclass
@@ -169,6 +171,14 @@ class SecondStatements:
         agreed = [amount for amount, _ in self._adjustments(None, code)]
         return self.accounts.deposit_of(code, sum([*exact, *agreed], self.left.get(code, ZERO)))
 
+    def most_outstanding(self, label: str, code: str) -> tuple[int, Fraction]:
+        """What a final statement cannot leave more of: what was issued and neither came back nor expired by then."""
+        if label == self.contracts.over_label():
+            return 0, ZERO
+        own = [row for row in self.second.rows if row["period"] <= label and code == _issuer(row)]
+        points = sum(int(row["points"]) for row in own)
+        return points, sum((Fraction(row["pool_value"]) for row in own), ZERO)
+
     def _withheld(self, one: Disputed) -> Fraction:
         """What a dispute withholds while it is open, signed as the charge."""
         # What stands there as a credit nobody withholds, nor anything where all is left to the next statement.
@@ -198,3 +208,8 @@ class SecondStatements:
             and self._label(one.ended_at) == label
         ]  # fmt: skip
         return [*own, *credited]
+
+
+def _issuer(row: Row) -> str:
+    """Of which points the row certainly speaks: what a return takes may be out of anybody's lots."""
+    return row["funder"] if row["kind"] in (*AWARDS, "EXPIRE") else ""

@@ -14,7 +14,7 @@ from tests.generator.histories import Tills, live
 from tests.generator.households import Households
 from tests.generator.test_generator import CARDS, close_all, periods_until
 
-SEED = 8
+SEED = 11
 """A history with holds, pending points, floats, overdrafts, disputes and payments in its first weeks."""
 
 ONE = "ctid = (SELECT ctid FROM {table} WHERE {which} ORDER BY ctid LIMIT 1)"
