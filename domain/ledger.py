@@ -28,6 +28,35 @@ def row_hash_sql(columns: Iterable[str], alias: str) -> str:
     return f"hash_record_extended(ROW({', '.join(f'{alias}.{column}' for column in columns)}), 0)"
 
 
+HASHED_COMMAND_COLUMNS = (
+    "id", "partner_id", "idempotency_key", "fingerprint", "kind", "account_id", "member_id", "store_id", "reference",
+    "reference_unique", "channel", "amount_minor", "eligible_minor", "lines", "points", "whole", "reverses_id",
+    "reason", "input_digest", "created_member", "declined_points", "occurred_at", "recorded_at", "period_id",
+)  # fmt: skip
+"""Every column of ``command`` but the hash itself, in the table's order: that of its row type."""
+
+HASHED_LOT_COLUMNS = (
+    "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
+    "granted", "earned_at", "parent_id", "rolling_months",
+)  # fmt: skip
+LOT_ENDS = ("expires_at", "grace_until")
+HASHED_AWARD_COLUMNS = (
+    "account_id", "id", "transaction_id", "command_id", "member_id", "partner_id", "issuer_id", "funder_id",
+    "terms_id", "rule_id", "budget_id", "granted", "release_at", "earned_at",
+)  # fmt: skip
+AWARD_WAITS = ("waits_for_payment",)
+
+
+def lot_hash_sql(alias: str) -> str:
+    """SQL of a lot's hash: what stays and what may change are parts of their own, and an update seals its part."""
+    return f"({row_hash_sql(HASHED_LOT_COLUMNS, alias)} # {row_hash_sql(LOT_ENDS, alias)})"
+
+
+def award_hash_sql(alias: str) -> str:
+    """SQL of a pending award's hash, made as a lot's."""
+    return f"({row_hash_sql(HASHED_AWARD_COLUMNS, alias)} # {row_hash_sql(AWARD_WAITS, alias)})"
+
+
 FINGERPRINT_COLUMNS_SQL = """
     c.kind,
     CASE WHEN c.kind = 'ENROLL' THEN '' ELSE c.member_id::text END,

@@ -15,7 +15,15 @@ from domain.commands import CommandRow, MovementKind
 from domain.database import BatchConnection, Connection, int_array
 from domain.errors import LedgerFault
 from domain.floats import on_floats, write_float_uses
-from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
+from domain.ledger import (
+    AWARD_WAITS,
+    HASHED_COMMAND_COLUMNS,
+    HASHED_TRANSACTION_COLUMNS,
+    LOT_ENDS,
+    award_hash_sql,
+    lot_hash_sql,
+    row_hash_sql,
+)
 from domain.lots import Account, Lot, PendingAward
 from domain.merging import write_merge
 from domain.owing import write_debts
@@ -25,23 +33,15 @@ from domain.positions import Contribution, MovementSums, contributions
 from domain.proposing import settle_proposal
 
 
-def _insert_sql(table: str, columns: Iterable[str], order: str, *, hashed: bool = False) -> TextClause:
+def _insert_sql(table: str, columns: Iterable[str], order: str, row_hash: str = "", returning: str = "") -> TextClause:
     # An array of the table's own row type is one parameter: an array per column costs the driver twice as much.
     names = ", ".join(columns)
-    row_hash = f", {row_hash_sql(HASHED_TRANSACTION_COLUMNS, 'new')}" if hashed else ""
-    returning = " RETURNING row_hash" if hashed else ""
     return text(
-        f"INSERT INTO {table} ({names}{', row_hash' if hashed else ''})"  # noqa: S608 (constants of this module)
-        f" SELECT {names}{row_hash} FROM unnest(CAST(:rows AS {table}[])) AS new ORDER BY {order}{returning}"
+        f"INSERT INTO {table} ({names}{row_hash and ', row_hash'})"  # noqa: S608 (constants of this module)
+        f" SELECT {names}{row_hash and f', {row_hash}'} FROM unnest(CAST(:rows AS {table}[])) AS new"
+        f" ORDER BY {order}{returning and f' RETURNING {returning}'}"
     )
 
-
-COMMAND_COLUMNS = (
-    "id", "partner_id", "idempotency_key", "fingerprint", "kind", "account_id", "member_id", "store_id", "reference",
-    "reference_unique", "channel", "amount_minor", "eligible_minor", "lines", "points", "whole", "reverses_id",
-    "reason", "input_digest", "created_member", "declined_points", "occurred_at", "recorded_at", "period_id",
-)  # fmt: skip
-"""Every column of ``command``, in the table's order: that of its row type."""
 
 LOT_COLUMNS = (
     "account_id", "id", "transaction_id", "issuer_id", "funder_id", "terms_id", "price_micro", "breakage_share_ppm",
@@ -62,25 +62,31 @@ HOLD_COLUMNS = (
 )  # fmt: skip
 ACCOUNT_COLUMNS = ("id", "available", "pending", "held", "next_expires_at", "owed")
 
-INSERT_COMMANDS_SQL = _insert_sql("command", COMMAND_COLUMNS, "partner_id, idempotency_key")
-INSERT_TRANSACTIONS_SQL = _insert_sql("transaction", HASHED_TRANSACTION_COLUMNS, "id", hashed=True)
-INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id")
+INSERT_COMMANDS_SQL = _insert_sql(
+    "command", HASHED_COMMAND_COLUMNS, "partner_id, idempotency_key", row_hash_sql(HASHED_COMMAND_COLUMNS, "new")
+)
+INSERT_TRANSACTIONS_SQL = _insert_sql(
+    "transaction", HASHED_TRANSACTION_COLUMNS, "id", row_hash_sql(HASHED_TRANSACTION_COLUMNS, "new"), "row_hash"
+)
+INSERT_LOTS_SQL = _insert_sql("lot", LOT_COLUMNS, "account_id, id", lot_hash_sql("new"))
 INSERT_LOT_USES_SQL = _insert_sql("lot_use", LotUseRow._fields, "account_id, id")
-INSERT_AWARDS_SQL = _insert_sql("pending_award", PENDING_AWARD_COLUMNS, "account_id, id")
+INSERT_AWARDS_SQL = _insert_sql("pending_award", PENDING_AWARD_COLUMNS, "account_id, id", award_hash_sql("new"))
 INSERT_HOLDS_SQL = _insert_sql("hold", HOLD_COLUMNS, "account_id, id")
 INSERT_MEMBERS_SQL = _insert_sql("member", MEMBER_COLUMNS, "id")
 INSERT_ACCOUNTS_SQL = _insert_sql("account", ACCOUNT_COLUMNS, "id")
 
+# What may change leaves the hash as it was and comes in as it is: of what else was changed nothing is sealed.
 UPDATE_LOTS_SQL = text(
-    """
+    f"""
     UPDATE lot
        SET remaining = new.remaining, reserved = new.reserved, expires_at = new.expires_at,
-           grace_until = new.grace_until
+           grace_until = new.grace_until,
+           row_hash = lot.row_hash # {row_hash_sql(LOT_ENDS, "lot")} # {row_hash_sql(LOT_ENDS, "new")}
       FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:remaining AS bigint[]),
                   CAST(:reserved AS bigint[]), CAST(:expiries AS timestamptz[]), CAST(:graces AS timestamptz[]))
         AS new (account_id, id, remaining, reserved, expires_at, grace_until)
      WHERE lot.account_id = new.account_id AND lot.id = new.id
-    """
+    """  # noqa: S608 (constants)
 )
 UPDATE_ACCOUNTS_SQL = text(
     """
@@ -94,15 +100,17 @@ UPDATE_ACCOUNTS_SQL = text(
     """
 )
 UPDATE_AWARDS_SQL = text(
-    """
+    f"""
     UPDATE pending_award
        SET open_points = new.open_points, reserved_micro = new.reserved_micro,
-           waits_for_payment = new.waits_for_payment
+           waits_for_payment = new.waits_for_payment,
+           row_hash = pending_award.row_hash # {row_hash_sql(AWARD_WAITS, "pending_award")}
+                      # {row_hash_sql(AWARD_WAITS, "new")}
       FROM unnest(CAST(:accounts AS bigint[]), CAST(:ids AS bigint[]), CAST(:open AS bigint[]),
                   CAST(:reserved AS bigint[]), CAST(:waits AS boolean[]))
         AS new (account_id, id, open_points, reserved_micro, waits_for_payment)
      WHERE pending_award.account_id = new.account_id AND pending_award.id = new.id
-    """
+    """  # noqa: S608 (constants)
 )
 UPDATE_HOLDS_SQL = text(
     """
@@ -245,7 +253,7 @@ def _command_values(row: CommandRow, stored: CommandInput) -> tuple[object, ...]
         row.id, row.partner_id, row.key, stored.fingerprint, row.kind, row.account_id, row.member_id, row.store_id,
         row.reference, stored.reference_unique, row.channel, row.amount_minor, stored.eligible_minor, stored.lines,
         row.points, stored.whole, row.reverses_id, row.reason, stored.input_digest, stored.created_member,
-        row.declined_points, row.occurred_at, row.recorded_at, row.period_id,
+        row.declined_points, row.occurred_at, row.recorded_at, row.period_id, None,
     )  # fmt: skip
 
 
@@ -253,7 +261,7 @@ def _lot_values(lot: Lot) -> tuple[object, ...]:
     return (
         lot.account_id, lot.id, lot.transaction_id, lot.issuer_id, lot.funder_id, lot.terms_id, lot.price_micro,
         lot.breakage_share_ppm, lot.granted, lot.remaining, lot.reserved, lot.earned_at, lot.expires_at,
-        lot.grace_until, lot.parent_id, lot.rolling_months,
+        lot.grace_until, lot.parent_id, lot.rolling_months, None,
     )  # fmt: skip
 
 
@@ -261,7 +269,7 @@ def _award_values(award: PendingAward) -> tuple[object, ...]:
     return (
         award.account_id, award.id, award.transaction_id, award.command_id, award.member_id, award.partner_id,
         award.issuer_id, award.funder_id, award.terms_id, award.rule_id, award.budget_id, award.granted,
-        award.open_points, award.reserved_micro, award.release_at, award.waits_for_payment, award.earned_at,
+        award.open_points, award.reserved_micro, award.release_at, award.waits_for_payment, award.earned_at, None,
     )  # fmt: skip
 
 

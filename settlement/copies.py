@@ -24,6 +24,15 @@ COPIES = {
            IS DISTINCT FROM (t.breakage_share_ppm, coalesce(p.earned_at, m.occurred_at))
      ORDER BY l.id
     """,
+    3: """
+    SELECT format('account %s: next expiry %s, but points of it end at %s', a.id,
+                  coalesce(a.next_expires_at::text, 'never'), l.ends) AS place
+      FROM account AS a
+      JOIN (SELECT account_id, min(greatest(expires_at, grace_until)) AS ends FROM lot WHERE remaining > 0
+             GROUP BY account_id) AS l ON l.account_id = a.id
+     WHERE a.next_expires_at > l.ends OR a.next_expires_at IS NULL
+     ORDER BY a.id
+    """,
     9: """
     SELECT format('transaction %s (%s) is of partner %s, its command %s of partner %s', t.id, t.kind, t.partner_id,
                   c.id, c.partner_id) AS place
@@ -45,6 +54,12 @@ COPIES = {
      WHERE (o.partner_id, o.amount_micro, o.until, b.partner_id)
            IS DISTINCT FROM (p.partner_id, p.amount_micro, p.until, p.partner_id)
      UNION ALL
+    SELECT format('pending award %s of account %s reserves %s micro-units for %s points', p.id, p.account_id,
+                  p.reserved_micro, p.open_points)
+      FROM pending_award AS p JOIN terms AS t ON t.id = p.terms_id
+     WHERE p.reserved_micro <> CASE WHEN p.budget_id IS NULL THEN 0 ELSE p.open_points
+           * (t.issue_price_micro + CASE WHEN p.funder_id = 0 THEN 0 ELSE t.service_fee_micro END) END
+     UNION ALL
     SELECT format('block %s of partner %s is not what its float and its deposit say', f.id, f.partner_id)
       FROM float_block AS f
       LEFT JOIN budget AS b ON b.id = f.budget_id
@@ -52,6 +67,15 @@ COPIES = {
      WHERE f.partner_id IS DISTINCT FROM b.partner_id
         OR (f.entry_id IS NOT NULL AND (e.kind, e.partner_id, e.amount_micro, e.recorded_at)
                                        IS DISTINCT FROM ('DEPOSIT', f.partner_id, f.amount_micro, f.recorded_at))
+    """,
+    13: """
+    SELECT format('use %s (%s) is of period %s and redeemer %s, its transaction %s of period %s and partner %s', u.id,
+                  u.kind, u.period_id, u.redeemer_id, t.id, t.period_id, t.partner_id) AS place
+      FROM lot_use AS u JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
+     WHERE (u.period_id, u.redeemer_id) IS DISTINCT FROM
+           (t.period_id, CASE WHEN u.kind IN ('BURN', 'HOLD', 'CAPTURE', 'RELEASE', 'BURN_REVERSAL')
+                              THEN t.partner_id END)
+     ORDER BY u.id
     """,
     16: """
     SELECT format('dispute %s of partner %s withholds %s of line %s', d.id, d.partner_id, d.withheld_minor,

@@ -19,6 +19,7 @@ from settlement.invariants import Check, Scope, check, check_ledger
 from settlement.lines import operator_totals, positions_of_movements, settle
 from settlement.payments import check_payments
 from settlement.scan import LedgerScan, scan_ledger
+from settlement.seals import seal_problems
 from settlement.stored import Stored, billings_of, check_stored, load_stored, partner_codes
 from settlement.tenancy import WHEN_VERIFYING, check_tenancy
 
@@ -74,7 +75,7 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         codes = await partner_codes(connection)
         checks.append(await check_payments(connection, programme.currency_digits))
         checks.append(await check_tenancy(database, connection, len(periods), WHEN_VERIFYING))
-        copies = await copy_problems(connection)
+        beside = [await copy_problems(connection), await seal_problems(connection)]
     facts = [
         PeriodFacts(p.id, p.label, p.opens_at, p.closes_at, programme.currency, programme.currency_digits)
         for p in closed
@@ -84,7 +85,9 @@ async def verify(database: Database, clock: Clock) -> VerifyReport:
         6: [place for period in closed for place in _figure_problems(period, scan, scope)],
         9: _chain_problems(closed, scan, stored),
     }
-    problems = {one.number: [*extra.get(one.number, []), *copies.get(one.number, [])] for one in checks}
+    problems = {
+        one.number: [place for found in (extra, *beside) for place in found.get(one.number, [])] for one in checks
+    }
     merged = sorted((_with_problems(one, problems[one.number]) for one in checks), key=lambda one: one.number)
     return VerifyReport(clock(), tuple(merged), tuple(period.label for period in closed))
 

@@ -16,7 +16,15 @@ from sqlalchemy.pool import NullPool
 
 from api.migrations import alembic_config, current_revision, head_revision, migrate_async
 from domain.database import POSTING_ROLE, READING_ROLE
-from domain.ledger import HASHED_PARTNER_ENTRY_COLUMNS, HASHED_TRANSACTION_COLUMNS
+from domain.ledger import (
+    AWARD_WAITS,
+    HASHED_AWARD_COLUMNS,
+    HASHED_COMMAND_COLUMNS,
+    HASHED_LOT_COLUMNS,
+    HASHED_PARTNER_ENTRY_COLUMNS,
+    HASHED_TRANSACTION_COLUMNS,
+    LOT_ENDS,
+)
 from tests.conftest import run_as_superuser
 
 SQUAWK = Path(sys.executable).with_name("squawk")
@@ -122,7 +130,13 @@ async def test_every_constraint_and_index_has_a_chosen_name(database_url: URL) -
 
 
 async def test_row_hashes_cover_every_column(database_url: URL) -> None:
-    for table, hashed in (("transaction", HASHED_TRANSACTION_COLUMNS), ("partner_entry", HASHED_PARTNER_ENTRY_COLUMNS)):
+    for table, hashed in (
+        ("transaction", HASHED_TRANSACTION_COLUMNS),
+        ("partner_entry", HASHED_PARTNER_ENTRY_COLUMNS),
+        ("command", HASHED_COMMAND_COLUMNS),
+        ("lot", (*HASHED_LOT_COLUMNS, *LOT_ENDS, "remaining", "reserved")),
+        ("pending_award", (*HASHED_AWARD_COLUMNS, *AWARD_WAITS, "open_points", "reserved_micro")),
+    ):
         columns = await rows(
             database_url, f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0"
         )

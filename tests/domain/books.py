@@ -189,6 +189,7 @@ ROWS_THAT_COUNT = {
     "budget": "consumed_micro <> 0 OR reserved_micro <> 0 OR alerted_at IS NOT NULL",
     "float_block": "used_micro <> 0 OR id <> budget_id",
     "period": "state <> 'OPEN' OR imported",
+    "row_seal": "relation NOT IN ('budget', 'float_block', 'period')",
 }
 
 

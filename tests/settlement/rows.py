@@ -13,7 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.commands import MovementKind
 from domain.database import Database
-from domain.ledger import HASHED_TRANSACTION_COLUMNS, ensure_periods, fingerprint, row_hash_sql
+from domain.ledger import (
+    HASHED_COMMAND_COLUMNS,
+    HASHED_TRANSACTION_COLUMNS,
+    ensure_periods,
+    fingerprint,
+    lot_hash_sql,
+    row_hash_sql,
+)
 from domain.periods import Calendar, PeriodKind
 from domain.positions import MovementSums, contributions
 
@@ -207,7 +214,10 @@ class Rows:
 
     async def _balance(self, connection: AsyncConnection, account_id: int, change: int) -> None:
         await connection.execute(
-            text("UPDATE account SET available = available + :change WHERE id = :id"),
+            text(
+                "UPDATE account SET available = available + :change, next_expires_at ="
+                " (SELECT min(expires_at) FROM lot WHERE account_id = :id AND remaining > 0) WHERE id = :id"
+            ),
             {"change": change, "id": account_id},
         )
 
@@ -256,15 +266,19 @@ ADD_POSITION_SQL = text(
 )
 
 
+ROW_HASHES = {"lot": lot_hash_sql("r"), "command": row_hash_sql(HASHED_COMMAND_COLUMNS, "r")}
+
+
 async def insert(connection: AsyncConnection, table: str, **row: Any) -> int:
     """Inserts one row given as JSON-able values; answers its id (0 where the table has none)."""
     columns = ", ".join(row)
     returning = "0" if table == "programme" else "id"
+    row_hash = f", {ROW_HASHES[table]}" if table in ROW_HASHES else ""
     inserted: int = (
         await connection.execute(
             text(
-                f"INSERT INTO {table} ({columns}) SELECT {columns}"
-                f" FROM jsonb_populate_record(NULL::{table}, CAST(:row AS jsonb)) RETURNING {returning}"
+                f"INSERT INTO {table} ({columns}{row_hash and ', row_hash'}) SELECT {columns}{row_hash}"
+                f" FROM jsonb_populate_record(NULL::{table}, CAST(:row AS jsonb)) AS r RETURNING {returning}"
             ),
             {"row": json.dumps(row)},
         )

@@ -278,10 +278,11 @@ async def test_verify_finds_a_final_statement_that_is_none(database: Database, t
         where = "statement of fuel for 2017-05: final with"
         made = "instead of Outstanding(points=100, value_micro=1050000)"
         await tamper("UPDATE final_statement SET outstanding_points = 99")
-        assert await failing(till) == {8: f"{where} Outstanding(points=99, value_micro=1050000) {made}"}
+        sealed = "final_statement 24208 2 was changed: outstanding_points"
+        assert await failing(till) == {8: f"{where} Outstanding(points=99, value_micro=1050000) {made}; {sealed}"}
         await tamper("DELETE FROM final_statement")
         found = await failing(till)
-        assert (set(found), found[8]) == ({8, 16}, f"{where} None {made}")
+        assert (set(found), found[8]) == ({8, 16}, f"{where} None {made}; final_statement 24208 2 is gone")
         await tamper(f"INSERT INTO final_statement VALUES ({MAY}, 2, 100, 1050000)")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import RefusalCode, Refused
@@ -160,11 +161,10 @@ async def test_a_period_that_draws_nothing_has_no_such_line(open_till: OpenTill)
     assert await failing(till) == {}
 
 
-async def test_periods_closed_before_there_was_such_a_line_stay_as_they_are(
-    open_till: OpenTill, tamper: Tamper
-) -> None:
+async def test_periods_closed_before_there_was_such_a_line_stay_as_they_are(open_till: OpenTill) -> None:
     till = await paid_and_awarded(open_till)
-    await tamper(f"UPDATE period SET credits_floats = false WHERE id = {MARCH}")
+    async with till.database.posting() as connection:
+        await connection.execute(text(f"UPDATE period SET credits_floats = false WHERE id = {MARCH}"))
     await march(till)
     assert await till.rows(DUE, id=MARCH) == [(-660, -660)]
 
