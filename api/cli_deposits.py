@@ -72,13 +72,15 @@ def payout(
 @propose_app.command()
 def default(
     partner: Annotated[str, typer.Argument(help="The partner's code.")],
-    label: Annotated[str, typer.Argument(help="Label of the statement's period.")],
     note: Annotated[str, typer.Option(help="Why.")],
     key: Annotated[str, typer.Option(help="Idempotency key.")],
+    label: Annotated[
+        str | None, typer.Argument(help="Label of the statement's period; none: every statement that is due.")
+    ] = None,
     reason: Annotated[Reason, typer.Option(help="Why, as far as it can be counted.")] = "UNCOLLECTABLE",
     as_json: JsonFlag = False,
 ) -> None:
-    """Propose to declare a due statement in default; a client of the operator approves it through GraphQL."""
+    """Propose to declare due statements in default; a client of the operator approves it through GraphQL."""
     from api.depositing import propose_default_and_describe
 
     row = run(lambda runtime: propose_default_and_describe(runtime, partner, label, note=note, key=key, reason=reason))

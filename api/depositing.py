@@ -86,9 +86,9 @@ async def propose_payout_and_describe(
 
 
 async def propose_default_and_describe(
-    runtime: Runtime, partner_code: str, label: str, *, note: str, key: str, reason: str
+    runtime: Runtime, partner_code: str, label: str | None, *, note: str, key: str, reason: str
 ) -> dict[str, Any]:
-    """Proposes to declare a statement in default as the operator. Raises Refused."""
+    """Proposes to declare a statement, or every due one, in default as the operator. Raises Refused."""
     configuration = await runtime.programme_configuration()
     partner = partner_named(configuration, partner_code)
     ask = DefaultAsk(partner.id, label, ProposalReason(reason), note)

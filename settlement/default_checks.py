@@ -48,13 +48,16 @@ PROPOSALS_SQL = text(
                    amount_micro, 0 AS offsets_micro
               FROM adjustment WHERE kind = 'BAD_DEBT'
              UNION ALL
-            SELECT 'default', 'DEFAULT', x.proposal_id, x.partner_id, x.period_id, x.owed_micro,
+            SELECT 'default', 'DEFAULT', x.proposal_id, x.partner_id, x.period_id,
+                   sum(x.owed_micro) OVER (PARTITION BY x.proposal_id),
                    x.offset_micro - (SELECT coalesce(sum(z.amount_micro), 0) FROM default_offset AS z
-                                      WHERE z.proposal_id = x.proposal_id AND z.partner_id = x.partner_id)
+                                      WHERE z.proposal_id = x.proposal_id AND z.of_period_id = x.period_id
+                                        AND z.partner_id = x.partner_id)
               FROM partner_default AS x) AS d
       FULL JOIN (SELECT * FROM proposal WHERE state = 'APPROVED' AND kind IN ('WRITE_OFF', 'DEFAULT')) AS p
         ON p.id = d.proposal_id
-     WHERE (p.kind, p.partner_id, p.of_period_id) IS DISTINCT FROM (d.kind, d.partner_id, d.period_id)
+     WHERE (p.kind, p.partner_id, coalesce(p.of_period_id, d.period_id)) IS DISTINCT FROM
+           (d.kind, d.partner_id, d.period_id)
         OR d.amount_micro > p.amount_micro OR (d.amount_micro <> p.amount_micro AND d.kind = 'WRITE_OFF')
         OR d.offsets_micro <> 0
      ORDER BY coalesce(p.id, d.proposal_id) LIMIT {PLACES_MAX + 1}

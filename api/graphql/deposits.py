@@ -65,15 +65,19 @@ class ProposeDepositPayoutInput:
     note: str = strawberry.field(description=NOTE)
 
 
-@strawberry.input(description="A due statement that its partner does not pay.")
+@strawberry.input(description="A due statement that its partner does not pay, or all of them.")
 class ProposeDefaultInput:
     """A default to propose."""
 
     idempotency_key: str = strawberry.field(description=KEY)
     partner_id: strawberry.ID = strawberry.field(description=PARTNER)
-    label: str = strawberry.field(description='The closed statement, by its period\'s label, such as "2017-03".')
     reason: ProposalReason = strawberry.field(description=REASON)
     note: str = strawberry.field(description=NOTE)
+    label: str | None = strawberry.field(
+        default=None,
+        description='The closed statement, by its period\'s label, such as "2017-03"; none: every one that is DUE by'
+        " then, the oldest first.",
+    )
 
 
 @strawberry.type
@@ -145,9 +149,9 @@ class DepositMutations:
 
     @refusable_field(
         "Mutation.proposeDefault",
-        "Proposes to declare a statement in default that is DUE. The approval of another client covers what is open by"
-        " then: first out of what the operator owes the partner of other statements, then out of its deposit; the rest"
-        " is written off. What is paid later of that is recovered.",
+        "Proposes to declare a statement in default that is DUE, or every one that is. The approval of another client"
+        " covers what is open by then: first out of what the operator owes the partner of other statements, then out of"
+        " its deposit; the rest is written off. What is paid later of that is recovered.",
     )
     async def propose_default(
         self, info: Info, input: Annotated[ProposeDefaultInput, strawberry.argument(description="The default.")]

@@ -202,6 +202,10 @@ async def test_a_default_is_proposed_approved_and_seen(shop: Shop, time: Time) -
     await operator.run(PAY, {"input": payment | {"amount": {"amount": "-31.46", "currency": "EUR"}}})
     covered = (await grocer.run(COVERED))["settlementStatement"]["covered"]
     assert (covered["writtenOff"], covered["recovered"]) == ({"amount": "31.46"}, {"amount": "31.46"})
+    # Without a label: every statement that is due.
+    rest = {name: value for name, value in ask.items() if name != "label"} | {"idempotencyKey": "x2"}
+    every = (await operator.run(DEFAULT, {"input": rest}))["proposeDefault"]["proposal"]
+    assert (every["amount"], every["statementLabel"]) == ({"amount": "100.000000"}, None)
 
 
 def test_deposits_on_the_command_line() -> None:
