@@ -16,7 +16,7 @@ from typer._completion_classes import completion_init
 from api.cli_accounts import merge, pool_app, transfer, unmerge
 from api.cli_budgets import budgets, top_up
 from api.cli_deposits import deposit, deposits
-from api.cli_endings import outstanding
+from api.cli_endings import debts, outstanding
 from api.cli_four_eyes import disputes, proposals, propose_app
 from api.cli_jobs import expiring, pending, sweep, worker
 from api.cli_payments import confirm_payment, due, payment
@@ -130,6 +130,7 @@ app.command()(sweep)
 app.command()(pending)
 app.command()(expiring)
 app.command()(outstanding)
+app.command()(debts)
 app.command()(budgets)
 app.command(name="top-up")(top_up)
 

@@ -1,4 +1,4 @@
-"""The command about partners that leave; what it does stands in ``api.outstanding``."""
+"""Commands about what is outstanding when a partner or the programme ends; what they do: ``api.outstanding``."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ def outstanding(
     partner: Annotated[str | None, typer.Option(help="The issuing partner's code; all of them when left out.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the points that members still have: by issuer and who paid, their value in the pool, when they expire."""
+    """List what members have and owe in points: by issuer and who paid, the value in the pool, when they expire."""
     from api.outstanding import describe_outstanding
 
     rows = run(lambda runtime: describe_outstanding(runtime, partner))
@@ -22,7 +22,7 @@ def outstanding(
         from rich.table import Column, Table
 
         table = Table(
-            "issuer", "paid by", "available", "held", Column("pool value", no_wrap=True),
+            "issuer", "paid by", "available", "held", Column("pool value", no_wrap=True), "owed",
             Column("expire from", no_wrap=True), Column("to", no_wrap=True), "final statement",
         )  # fmt: skip
         for row in rows:
@@ -32,8 +32,24 @@ def outstanding(
                 str(row["available"]),
                 str(row["held"]),
                 f"{row['poolValue']['amount']} {row['poolValue']['currency']}",
-                row["firstExpiry"][:10],
-                row["lastExpiry"][:10],
+                str(row["owed"]),
+                (row["firstExpiry"] or "")[:10],
+                (row["lastExpiry"] or "")[:10],
                 row["finalStatement"] or "",
             )
         Console().print(table)
+
+
+def debts(as_json: JsonFlag = False) -> None:
+    """List the members who owe points, the oldest debt first, and what that is worth."""
+    from api.outstanding import describe_debts
+    from api.proposing import print_rows
+
+    rows = run(describe_debts)
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(
+            [{**row, "receivable": "{amount} {currency}".format(**row["receivable"])} for row in rows],
+            ("member", "points", "receivable", "since"),
+        )

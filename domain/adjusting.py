@@ -3,6 +3,9 @@
 Given points are a lot of the partner whose terms price it, funded by the operator: SUBSIDY pays its value into the
 pool. Points are taken out of lots that the operator funded, at their prices, and the value goes back to SUBSIDY: taking
 points that a partner paid for would move that partner's money to the operator (ARCHITECTURE.md, decision 12).
+
+Points given to a member who owes as many or more are a debt written off: they pay it and never reach the member. So
+that is possible when nothing is issued any more, and when the programme has ended.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from domain.database import BatchConnection, Connection, Database
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
 from domain.lots import Account, Lot, allocate, burn_order
+from domain.owing import repay_with
 from domain.periods import Clock
 from domain.proposals import (
     Content,
@@ -106,9 +110,12 @@ def decide_adjust(batch: Batch, command: Adjust, member: Member | None) -> Poste
         occurred_at=command.occurred_at,
         moved_points=content.points,
     )
+    is_write_off = 0 < content.points <= account.owed
+    lot = None
     if content.points > 0:
-        check_takes_part(batch, content.partner_id, command.occurred_at)
-        _give(batch, row, account, batch.terms_at(content.partner_id, command.occurred_at))
+        if not is_write_off:
+            check_takes_part(batch, content.partner_id, command.occurred_at)
+        lot = _give(batch, row, account, batch.terms_at(content.partner_id, command.occurred_at))
     else:
         _take(batch, row, account)
     print_ = fingerprint(
@@ -120,6 +127,9 @@ def decide_adjust(batch: Batch, command: Adjust, member: Member | None) -> Poste
         occurred_at=row.occurred_at,
     )
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False)))
+    if is_write_off and lot is not None:
+        # Here, and not with what else is usable after a command: at the end of the programme nothing is.
+        repay_with(batch, account, [lot], command.occurred_at)
     batch.remember(Original(row, print_, None))
     batch.proposals[command.proposal_id] = replace(
         step.proposal,
@@ -142,7 +152,7 @@ def decide_adjust(batch: Batch, command: Adjust, member: Member | None) -> Poste
     )
 
 
-def _give(batch: Batch, row: CommandRow, account: Account, terms: Terms) -> None:
+def _give(batch: Batch, row: CommandRow, account: Account, terms: Terms) -> Lot:
     programme = batch.configuration.programme
     lot = Lot(
         account_id=account.id,
@@ -164,6 +174,7 @@ def _give(batch: Batch, row: CommandRow, account: Account, terms: Terms) -> None
     batch.new_transactions.append(_movement(row, lot, lot.transaction_id, row.moved_points))
     batch.new_lots.append(lot)
     account.add(lot)
+    return lot
 
 
 def _take(batch: Batch, row: CommandRow, account: Account) -> None:

@@ -137,10 +137,15 @@ def pay_back(batch: Batch, occurred_at: datetime | None) -> None:
     for account in [batch.accounts[account_id] for account_id in sorted(batch.owing)]:
         # Whatever was usable before was taken when the account began to owe: these are all among the loaded lots.
         usable = burn_order(account.lots, batch.clock.expiry_instant(moment)) if account.owed else []
-        for debt in account.debts:
-            parts = allocate(usable, debt.open_points)
-            if parts:
-                _repay(batch, account, debt, parts, moment)
+        repay_with(batch, account, usable, moment)
+
+
+def repay_with(batch: Batch, account: Account, lots: Sequence[Lot], occurred_at: datetime) -> None:
+    """Takes what is in these lots for the account's debts, the oldest first."""
+    for debt in account.debts:
+        parts = allocate(lots, debt.open_points)
+        if parts:
+            _repay(batch, account, debt, parts, occurred_at)
 
 
 def _repay(batch: Batch, account: Account, debt: Debt, parts: Sequence[tuple[Lot, int]], occurred_at: datetime) -> None:

@@ -61,7 +61,8 @@ class ProposePointsInput:
     idempotency_key: str = strawberry.field(description=KEY)
     member: MemberRef = strawberry.field(description="Whose points.")
     points: Points = strawberry.field(
-        description="How many to give; negative to take, out of points that the operator funded."
+        description="How many to give; negative to take, out of points that the operator funded. As many as the member"
+        " owes, or fewer: its debt is written off, also when the programme has ended."
     )
     partner_id: strawberry.ID = strawberry.field(
         description="The partner whose terms of the day of approval price what is given, and who counts as its issuer."

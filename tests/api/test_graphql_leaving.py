@@ -96,6 +96,8 @@ def test_the_command_line_lists_what_is_outstanding() -> None:
             "available": 10,
             "held": 0,
             "poolValue": {"amount": "0.100000", "currency": "EUR"},
+            "owed": 0,
+            "receivable": {"amount": "0.000000", "currency": "EUR"},
             "firstExpiry": "2019-03-15T23:00:00+00:00",
             "lastExpiry": "2019-03-15T23:00:00+00:00",
             "leavesOn": "2017-03-20",
