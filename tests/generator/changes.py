@@ -73,7 +73,7 @@ class Changes:
             world.count(what)
             if code is not None:
                 await self.tills.try_all(code)
-            if what == "WindingDown":
+            if what == "WindingDown" and world.random.random() < 0.7:  # else it comes late
                 # The worker sees to what is past, and to what was refunded since, before the last period ends.
                 over_at = Contracts(self.book.files).midnight(coalition["programme"]["burn_ends"] + DAY)
                 calendar = world.till.configuration.programme.calendar

@@ -162,7 +162,7 @@ def _of_leavers(contracts: Contracts, row: Row, booked_at: datetime) -> Iterator
         and row["points"] != "0"
         and contracts.day_of(booked_at) > contracts.last_day(funder)
     ):
-        when = "settled" if contracts.is_settled_out(funder, row["period"]) else "left"
+        when = "settled" if contracts.has_left(funder, row["period"]) else "left"
         yield f"issuer has {when}: {row['kind']}"
 
 

@@ -173,7 +173,7 @@ class SecondStatements:
 
     def most_outstanding(self, label: str, code: str) -> tuple[int, Fraction]:
         """What a final statement cannot leave more of: what was issued and neither came back nor expired by then."""
-        if label == self.contracts.over_label():
+        if label == self.contracts.over_label() and all(row["period"] <= label for row in self.second.rows):
             return 0, ZERO
         own = [row for row in self.second.rows if row["period"] <= label and code == _issuer(row)]
         points = sum(int(row["points"]) for row in own)
