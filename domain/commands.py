@@ -143,7 +143,7 @@ class OriginalRef(NamedTuple):
     """Which command is undone or resolved: by command id, by key, or by reference with kind and perhaps store.
 
     Exactly one of the three must be given; ``command_id`` is None also for an id that the caller cannot have.
-    ``given`` counts how many ways the caller used.
+    ``given`` counts how many ways the caller used; a reference that should have named its kind is none.
     """
 
     command_id: int | None = None

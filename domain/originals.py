@@ -21,7 +21,8 @@ def original_of(
         message = "name the original by exactly one of transactionId, originalKey, or reference with kind"
         if is_paid:
             message = "name the purchase by exactly one of transactionId, originalKey or reference"
-        raise Refused(RefusalCode.INPUT_INVALID, message, "transactionId")
+        field = "kind" if ref.given == 0 and ref.reference is not None else "transactionId"
+        raise Refused(RefusalCode.INPUT_INVALID, message, field)
     store_id = batch.store_id(partner_id, ref.store)
     found = batch.originals(partner_id, ref, store_id, reversible(ref))
     if earlier is not None:

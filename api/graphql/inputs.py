@@ -137,17 +137,21 @@ class ReverseInput:
 
     def as_command(self, context: Context) -> commands.Reverse:
         """The domain's command of it, from the viewer's partner."""
+        original = original_ref(
+            context,
+            self.transaction_id,
+            self.original_key,
+            self.reference,
+            kind=None if self.kind is None else commands.CommandKind(self.kind.value),
+            store=store_ref(self.store_id, self.store_code),
+        )
+        if self.reference is not None and self.kind is None:
+            # One reference may stand for a purchase and a burn, and the one that is meant may not have arrived yet.
+            original = original._replace(given=0)
         return commands.Reverse(
             partner_id=context.viewer_id,
             key=self.idempotency_key,
-            original=original_ref(
-                context,
-                self.transaction_id,
-                self.original_key,
-                self.reference,
-                kind=None if self.kind is None else commands.CommandKind(self.kind.value),
-                store=store_ref(self.store_id, self.store_code),
-            ),
+            original=original,
             occurred_at=self.occurred_at,
             amount=None if self.amount is None else self.amount.as_amount(),
             lines=basket(self.lines),

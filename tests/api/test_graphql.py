@@ -155,6 +155,23 @@ async def test_a_return_takes_points_back_and_shows_the_issuer_its_own_lots(shop
     ]
 
 
+async def test_a_reference_names_an_original_only_with_its_kind(shop: Shop) -> None:
+    grocer = await shop.caller()
+    await grocer.enroll()
+    await grocer.earn("receipt-1")
+    for awaits in (False, True):
+        alone = return_of("r1", reference="receipt-1", awaitOriginal=awaits)
+        assert await grocer.run(REVERSE, alone) == {
+            "reverse": {
+                "code": "INPUT_INVALID",
+                "message": "name the original by exactly one of transactionId, originalKey, or reference with kind",
+                "field": "kind",
+            }
+        }
+    with_kind = await grocer.run(REVERSE, return_of("r1", reference="receipt-1", kind="EARN"))
+    assert with_kind["reverse"]["balance"] == {"available": 0}
+
+
 async def test_the_same_key_answers_the_first_posting_again(shop: Shop) -> None:
     grocer = await shop.caller()
     await grocer.enroll()
