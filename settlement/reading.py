@@ -146,24 +146,6 @@ class StatementLine:
     billed_minor: int
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetUse:
-    """A budget window that a partner's entries of a period drew on: what they drew, and the window as it stands now.
-
-    ``window``: label of the window's period, None for a single budget over all of its plan's dates.
-    ``lapsed_micro``: what was left of the statement's own period when that ended; no window takes over from another.
-    """
-
-    budget_id: int
-    window: str | None
-    drawn_micro: int
-    limit_micro: int
-    overdraft_micro: int
-    consumed_micro: int
-    reserved_micro: int
-    lapsed_micro: int
-
-
 StatementKey = tuple[int, int]
 """Period id and partner id: which statement."""
 
@@ -223,25 +205,6 @@ DRAFT_SHORTFALLS_SQL = text(
      GROUP BY t.period_id, t.party_id
     """
 )
-BUDGETS_SQL = text(
-    """
-    SELECT u.period_id, u.party_id, b.id, w.label, u.drawn_micro, b.limit_micro, b.overdraft_micro, b.consumed_micro,
-           b.reserved_micro,
-           CASE WHEN b.period_id = u.period_id AND w.state <> 'OPEN'
-                THEN greatest(b.limit_micro - b.consumed_micro - b.reserved_micro, 0) ELSE 0 END
-      FROM (SELECT t.period_id, t.party_id, t.budget_id, sum(t.budget_micro) AS drawn_micro
-              FROM transaction AS t
-              JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[]))
-                AS asked (period_id, partner_id) ON asked.period_id = t.period_id AND asked.partner_id = t.party_id
-             WHERE t.kind IN ('EARN', 'CONFIRM', 'EARN_REVERSAL', 'OVERDRAW') AND t.budget_id IS NOT NULL
-             GROUP BY t.period_id, t.party_id, t.budget_id) AS u
-      JOIN budget AS b ON b.id = u.budget_id AND b.partner_id = u.party_id  -- a campaign's own belongs to nobody alone
-      LEFT JOIN period AS w ON w.id = b.period_id
-     ORDER BY u.period_id, u.party_id, b.id
-    """
-)
-
-
 NO_PERIOD_AFTER = 2**31 - 1
 
 MOVEMENTS_OF_LINE = {
@@ -437,7 +400,7 @@ async def lines_of_statements(
     wanted = set(keys)
     found: defaultdict[StatementKey, list[StatementLine]] = defaultdict(list)
     async with database.reading(viewer_id) as connection:
-        rows = (await connection.execute(LINES_SQL, _key_columns(keys))).all()
+        rows = (await connection.execute(LINES_SQL, key_columns(keys))).all()
         drafts = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
     for period_id, partner_id, kind, entries, points, *amounts in rows:
         whole_points = None if points is None else int(points)
@@ -473,7 +436,7 @@ async def taxes_of_statements(
     """By statement, the parts of its tax in the order of their kinds."""
     found: defaultdict[StatementKey, list[TaxPart]] = defaultdict(list)
     async with database.reading(viewer_id) as connection:
-        rows = (await connection.execute(TAXES_SQL, _key_columns(keys))).all()
+        rows = (await connection.execute(TAXES_SQL, key_columns(keys))).all()
         drafts = await _drafts(connection, sorted({period_id for period_id, _ in keys}))
     for period_id, partner_id, kind, rate_ppm, *amounts in rows:
         found[(period_id, partner_id)].append(TaxPart(LineKind(kind), rate_ppm, *map(int, amounts)))
@@ -483,18 +446,6 @@ async def taxes_of_statements(
     return {key: sorted(found[key], key=lambda tax: LINE_ORDER[tax.kind]) for key in keys}
 
 
-async def budgets_of_statements(
-    database: Database, viewer_id: int, keys: Sequence[StatementKey]
-) -> dict[StatementKey, list[BudgetUse]]:
-    """By statement, the budget windows that its entries drew on, credits taken off."""
-    found: defaultdict[StatementKey, list[BudgetUse]] = defaultdict(list)
-    async with database.reading(viewer_id) as connection:
-        for period_id, partner_id, budget_id, window, *amounts in await connection.execute(
-            BUDGETS_SQL, _key_columns(keys)
-        ):
-            found[(period_id, partner_id)].append(BudgetUse(budget_id, window, *map(int, amounts)))
-    return {key: found[key] for key in keys}
-
-
-def _key_columns(keys: Sequence[StatementKey]) -> Mapping[str, list[int]]:
+def key_columns(keys: Sequence[StatementKey]) -> Mapping[str, list[int]]:
+    """Periods and partners of statements as two arrays, the parameters of a statement that asks about all of them."""
     return {"period_ids": [key[0] for key in keys], "partner_ids": [key[1] for key in keys]}

@@ -23,6 +23,7 @@ from domain.periods import Clock
 from domain.terms import Partner, Store
 from settlement import adjusted, deposit_reading, disputed
 from settlement import reading as settled
+from settlement.budget_uses import BudgetUse, budgets_of_statements
 from settlement.lines import TaxPart
 from settlement.payments import Payment, payments_of_statements
 from settlement.prior_periods import PriorPart, prior_periods_of_statements
@@ -220,9 +221,9 @@ class Loaders:
         return self.gathered(settled.lines_of_statements)
 
     @cached_property
-    def statement_budgets(self) -> DataLoader[settled.StatementKey, list[settled.BudgetUse]]:
+    def statement_budgets(self) -> DataLoader[settled.StatementKey, list[BudgetUse]]:
         """Budget windows by the statement whose entries drew on them."""
-        return self.gathered(settled.budgets_of_statements)
+        return self.gathered(budgets_of_statements)
 
     @cached_property
     def statement_taxes(self) -> DataLoader[settled.StatementKey, list[TaxPart]]:

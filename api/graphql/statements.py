@@ -24,6 +24,7 @@ from api.graphql.scalars import Points
 from api.graphql.transactions import Transaction
 from domain.values import decimal_from_micro
 from settlement import payments, reading
+from settlement.budget_uses import BudgetUse
 from settlement.clearing import StatementState
 from settlement.lines import TaxPart
 
@@ -45,7 +46,7 @@ described_enum(
 
 @strawberry.type(description="A statement's use of one budget window.")
 class BudgetWindow:
-    """One window that entries of a statement drew on; amounts are exact, with six decimals."""
+    """A window that entries of a statement drew on, or reserve in; amounts are exact, with six decimals."""
 
     period_label: str | None = strawberry.field(
         description="Label of the window's period; null for a single budget over several periods."
@@ -53,9 +54,13 @@ class BudgetWindow:
     drawn: Money = strawberry.field(description="What this statement's entries drew on it, credits taken off.")
     limit: Money = strawberry.field(description="What the window may spend.")
     consumed: Money = strawberry.field(description="What all entries drew on it so far.")
+    reserved: Money = strawberry.field(description="Set aside in it as it stands now, for points that are pending.")
 
 
-@strawberry.type(description="A statement's use of budgets: the sum over the windows it drew on, zeros if none.")
+@strawberry.type(
+    description="A statement's use of budgets: the sum over the windows on which its entries drew, or in which awards"
+    " of its period that are still pending reserve; zeros if none."
+)
 class BudgetStatement:
     """Budgets of a statement; amounts are exact, with six decimals."""
 
@@ -71,7 +76,7 @@ class BudgetStatement:
     windows: list[BudgetWindow] = strawberry.field(description="The windows one by one.")
 
 
-def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetStatement:
+def budget_statement(context: Context, uses: list[BudgetUse]) -> BudgetStatement:
     """The sum over the windows that a statement's entries drew on."""
     programme = context.programme
     overdraft = sum(use.overdraft_micro for use in uses)
@@ -91,6 +96,7 @@ def budget_statement(context: Context, uses: list[reading.BudgetUse]) -> BudgetS
                 drawn=money_from_micro(use.drawn_micro, programme),
                 limit=money_from_micro(use.limit_micro, programme),
                 consumed=money_from_micro(use.consumed_micro, programme),
+                reserved=money_from_micro(use.reserved_micro, programme),
             )
             for use in uses
         ],

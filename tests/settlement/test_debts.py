@@ -10,10 +10,11 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.positions import LineKind
 from domain.values import OPERATOR_ID
+from settlement.budget_uses import budgets_of_statements
 from settlement.closing import close_period
 from settlement.performance_reading import performance_report
 from settlement.prior_periods import PriorPart, prior_periods_of_statements
-from settlement.reading import PeriodFigures, budgets_of_statements, period_by_label, period_figures
+from settlement.reading import PeriodFigures, period_by_label, period_figures
 from settlement.verifying import verify
 from tests.domain.books import check_books
 from tests.domain.coalitions import coalition, partner

@@ -11,6 +11,7 @@ import pytest
 from domain.commands import ConfirmPayment, OriginalRef, Sweep
 from domain.database import Database
 from domain.values import OPERATOR_ID
+from settlement.budget_uses import budgets_of_statements
 from settlement.closing import close_period
 from settlement.performance_reading import performance_report
 from settlement.verifying import VerifyReport, verify
@@ -99,6 +100,11 @@ async def test_a_period_closes_with_awards_pending_and_the_one_of_the_confirmati
         (0, 275 * 11_000), (0, 100 * 11_000), (50 * 11_000, 0),
     ]  # fmt: skip
     await verified(till)
+    # The windows say what is set aside, though no entry of March drew on them.
+    keys = [(MARCH, till.id_of(code)) for code in ("grocer", "fuel")] + [(APRIL, till.id_of("grocer"))]
+    uses = await budgets_of_statements(till.database, till.id_of("grocer"), keys)
+    shown = [[(one.window, one.drawn_micro, one.reserved_micro) for one in uses[key]] for key in keys]
+    assert shown == [[("2017-03", 0, 275 * 11_000)], [], []]
 
     till.clock.to(2017, 4, 3)
     await till.accept(till.reversal("r2", "k1", amount="10.00"))  # still pending: until 5 April

@@ -7,10 +7,10 @@ from domain.database import Database
 from domain.periods import Clock
 from domain.positions import LineKind
 from domain.values import OPERATOR_ID
+from settlement.budget_uses import budgets_of_statements
 from settlement.closing import close_period
 from settlement.reading import (
     StatementLine,
-    budgets_of_statements,
     current_period,
     lines_of_statements,
     period_by_id,

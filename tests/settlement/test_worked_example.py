@@ -9,11 +9,10 @@ from sqlalchemy import text
 from domain.database import Database
 from domain.periods import Clock
 from domain.values import OPERATOR_ID, decimal_from_micro
+from settlement.budget_uses import BudgetUse, budgets_of_statements
 from settlement.closing import close_period
 from settlement.invariants import NAMES
 from settlement.reading import (
-    BudgetUse,
-    budgets_of_statements,
     lines_of_statements,
     period_figures,
     statements_of_periods,
