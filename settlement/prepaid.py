@@ -3,8 +3,9 @@
 At the start of a close each partner is booked FLOAT_USED: the sum of what the period's movements drew on blocks that
 were paid in (``float_use``), less what they gave back; PARTNER against DEPOSIT. It is the line PREPAID, from the
 partner's side: a credit, or a charge where more was given back. What a float opened with by the coalition file was
-paid outside these books, so no deposit pays for what is drawn of it. Neither is anything credited, or taken back, of
-what movements of periods drew that were closed before there was such a line (``period.credits_floats``).
+paid outside these books, so no deposit pays for what is drawn of it. What movements of periods drew that were closed
+before there was such a line (no ``period.credits_floats``) is credited once, by the first close since
+(``period.credits_before``), less what was returned of it until then.
 """
 
 from datetime import datetime
@@ -17,18 +18,32 @@ from domain.writing import add_positions
 from settlement.places import PLACES_MAX, find
 from settlement.writing import write_entries
 
-# What takes back something of an earlier period names the line that it corrects, as any entry does: it counts as prior.
-_USED = f"""
-    SELECT t.period_id, u.partner_id, CASE WHEN t.reverses_period_id < t.period_id THEN '{LineKind.PREPAID}' END
-           AS line_kind, sum(u.amount_micro)::bigint AS amount_micro
+# Each use with the period o that drew, and the period p whose statements say so.
+USES_FROM = """
       FROM float_block AS b
       JOIN float_use AS u ON u.block_id = b.id
       JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
-      JOIN period AS p ON p.id = t.period_id
-      JOIN period AS o ON o.id = coalesce(t.reverses_period_id, t.period_id) AND o.credits_floats
+      JOIN period AS o ON o.id = coalesce(t.reverses_period_id, t.period_id)
+      LEFT JOIN period AS c ON c.credits_before
+      JOIN period AS p ON p.id = CASE WHEN o.credits_floats THEN t.period_id
+                                      WHEN c.id IS NOT NULL THEN greatest(t.period_id, c.id) END
+"""
+IS_PRIOR = "(t.reverses_period_id < t.period_id OR t.period_id < p.id)"
+# What says something of an earlier period names the line that it corrects, as any entry does: it counts as prior.
+_USED = f"""
+    SELECT p.id AS period_id, u.partner_id, CASE WHEN {IS_PRIOR} THEN '{LineKind.PREPAID}' END AS line_kind,
+           sum(u.amount_micro)::bigint AS amount_micro
+    {USES_FROM}
      WHERE b.entry_id IS NOT NULL AND {{}}
      GROUP BY 1, 2, 3 HAVING sum(u.amount_micro) <> 0
-"""  # noqa: S608 (constants)
+"""
+CREDIT_BEFORE_SQL = text(
+    """
+    UPDATE period SET credits_before = true
+     WHERE id = :period_id AND credits_floats AND NOT EXISTS (SELECT FROM period WHERE credits_before)
+       AND EXISTS (SELECT FROM period WHERE NOT credits_floats AND id < :period_id)
+    """
+)
 USED_SQL = text(
     f"SELECT partner_id, line_kind, amount_micro FROM ({_USED.format('p.id = :period_id')}) AS used"  # noqa: S608
     " ORDER BY partner_id, line_kind NULLS FIRST"
@@ -55,6 +70,7 @@ CREDITS_SQL = text(
 
 async def credit_floats(connection: AsyncConnection, period_id: int, recorded_at: datetime) -> None:
     """Books FLOAT_USED of the period, which no movement enters any more, with its positions."""
+    await connection.execute(CREDIT_BEFORE_SQL, {"period_id": period_id})
     used = (await connection.execute(USED_SQL, {"period_id": period_id})).all()
     for line_kind in (None, LineKind.PREPAID.value):
         entries = [

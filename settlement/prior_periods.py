@@ -9,6 +9,7 @@ from sqlalchemy import text
 from domain.commands import MovementKind
 from domain.database import Database
 from domain.positions import MONEY_LINES, LineKind
+from settlement.prepaid import IS_PRIOR, USES_FROM
 from settlement.reading import StatementKey
 
 
@@ -43,16 +44,13 @@ PRIOR_ADJUSTMENTS_SQL = text(
     """
 )
 PRIOR_FLOATS_SQL = text(
-    """
-    SELECT t.period_id, u.partner_id, t.reverses_period_id, sum(u.amount_micro)
-      FROM float_use AS u
-      JOIN float_block AS b ON b.id = u.block_id AND b.entry_id IS NOT NULL
-      JOIN transaction AS t ON t.account_id = u.account_id AND t.id = u.transaction_id
-      JOIN period AS o ON o.id = t.reverses_period_id AND o.credits_floats
+    f"""
+    SELECT p.id, u.partner_id, o.id, sum(u.amount_micro)
+    {USES_FROM}
       JOIN unnest(CAST(:period_ids AS integer[]), CAST(:partner_ids AS integer[])) AS asked (period_id, partner_id)
-        ON asked.period_id = t.period_id AND asked.partner_id = u.partner_id
-     WHERE u.amount_micro < 0 AND t.reverses_period_id < t.period_id
-     GROUP BY t.period_id, u.partner_id, t.reverses_period_id
+        ON asked.period_id = p.id AND asked.partner_id = u.partner_id
+     WHERE b.entry_id IS NOT NULL AND {IS_PRIOR}
+     GROUP BY p.id, u.partner_id, o.id HAVING sum(u.amount_micro) <> 0
     """
 )
 

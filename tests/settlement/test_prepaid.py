@@ -161,27 +161,40 @@ async def test_a_period_that_draws_nothing_has_no_such_line(open_till: OpenTill)
     assert await failing(till) == {}
 
 
-async def test_periods_closed_before_there_was_such_a_line_stay_as_they_are(open_till: OpenTill) -> None:
+async def test_periods_closed_before_there_was_such_a_line_are_credited_once(open_till: OpenTill) -> None:
     till = await paid_and_awarded(open_till)
     async with till.database.posting() as connection:
         await connection.execute(text(f"UPDATE period SET credits_floats = false WHERE id = {MARCH}"))
     await march(till)
+    # As it was: charged in cash, though it had been paid before.
     assert await till.rows(DUE, id=MARCH) == [(-660, -660)]
+    assert await till.rows(FLOAT_USED) == []
 
-    # Nothing was credited then, so nothing is taken back now: the return is a credit in cash.
     await till.accept(till.reversal("v1", "k1", amount="200.00"))
     await till.accept(till.purchase("k2", "100.00"))
     till.clock.to(2017, 5, 3)
     await closed(till, "2017-04")
-    assert ("PREPAID", 1, None, 1_100_000, 0, 110) in await till.rows(LINES, id=APRIL)
-    assert await till.rows(DUE, id=APRIL) == [(220, 220)]
-    assert await till.rows(FLOAT_USED) == [(APRIL, None, 1_100_000)]
+    # 6.60 of March, less the 2.20 that came back since, and 1.10 of April.
+    assert ("PREPAID", 2, None, 5_500_000, 4_400_000, 550) in await till.rows(LINES, id=APRIL)
+    assert await till.rows(DUE, id=APRIL) == [(660, 660)]
+    assert await till.rows(FLOAT_USED) == [(APRIL, "PREPAID", 4_400_000), (APRIL, None, 1_100_000)]
+    assert dict(await till.rows(BOOKS))["DEPOSIT"] == 5_500_000
     parts = await prior_periods_of_statements(till.database, OPERATOR_ID, [(APRIL, till.id_of("grocer"))])
-    assert {part.kind for found in parts.values() for part in found} == {
-        LineKind.EARN_REVERSAL,
-        LineKind.SERVICE_FEE_REFUND,
+    assert {part.kind: (part.period_id, part.exact_micro) for found in parts.values() for part in found} == {
+        LineKind.EARN_REVERSAL: (MARCH, 2_000_000),
+        LineKind.SERVICE_FEE_REFUND: (MARCH, 200_000),
+        LineKind.PREPAID: (MARCH, 4_400_000),
     }
     assert await failing(till) == {}
+
+    # Once; what comes back of March from then on is taken back as of any other period.
+    await till.accept(till.reversal("v2", "k1", amount="100.00"))
+    till.clock.to(2017, 6, 3)
+    await closed(till, "2017-05")
+    assert ("PREPAID", 1, None, -1_100_000, -1_100_000, -110) in await till.rows(LINES, id=APRIL + 1)
+    assert await till.rows(DUE, id=APRIL + 1) == [(0, 0)]
+    assert await failing(till) == {}
+    await check_books(till.database)
 
 
 async def test_a_close_that_credits_nothing_is_found(open_till: OpenTill, monkeypatch: pytest.MonkeyPatch) -> None:
