@@ -11,7 +11,6 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.baskets import checked_amount
 from domain.batch import is_key
 from domain.batch_clock import FUTURE_TOLERANCE
 from domain.booking import OpenPeriod, in_open_period
@@ -24,6 +23,7 @@ from domain.members import is_clean_text
 from domain.periods import Clock, local_date
 from domain.terms import PREPAID, BudgetPlan, Configuration
 from domain.values import micro_per_minor
+from settlement.inputs import positive_minor
 from settlement.writing import write_entry
 
 TEXT_MAX_CHARACTERS = 200
@@ -138,9 +138,7 @@ def _check_texts(top_up: TopUp) -> None:
 def _amount_micro(configuration: Configuration, top_up: TopUp, now: datetime) -> int:
     if top_up.partner_id not in configuration.partners:
         raise Refused(RefusalCode.INPUT_INVALID, "there is no such partner", "partnerCode")
-    minor = checked_amount(top_up.amount, configuration.programme, "amount")
-    if minor == 0:
-        raise Refused(RefusalCode.AMOUNT_INVALID, "the amount must be more than 0", "amount.amount")
+    minor = positive_minor(top_up.amount, configuration.programme)
     if top_up.occurred_at > now + FUTURE_TOLERANCE:
         raise Refused(RefusalCode.OCCURRED_IN_FUTURE, "the money cannot have come in later than now", "occurredAt")
     return minor * micro_per_minor(configuration.programme.currency_digits)

@@ -80,7 +80,7 @@ class SettlementStatement:
         """The period."""
         return SettlementPeriod(row=self.of_period)
 
-    @described_field("Whether it may still change: true until the period is closed.")
+    @described_field("Whether it may still change: until the close, which adds the fixed fee and PREPAID.")
     def draft(self) -> bool:
         """Whether it is a draft."""
         return self.row.is_draft

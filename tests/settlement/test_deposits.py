@@ -159,6 +159,8 @@ async def test_what_is_no_deposit_is_refused(
     given = NewDeposit("d-2", 2, euros("1.00"), date(2017, 3, 27), "bank d-2", PROPOSER)._replace(**change)
     found = await refused(record_deposit(database, standing(IN_MARCH), given))
     assert (found.code, found.field) == (code, field)
+    # Nothing is no deposit either.
+    assert "between 0 and" not in found.message
     assert await contents(database) == before
 
 
