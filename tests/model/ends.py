@@ -36,7 +36,7 @@ run_offs = st.sampled_from((0, 3, 15, 40))
 class Ends(AtTheDesk):
     """The coalition file changes while points are pending, held and spent."""
 
-    @initialize(first=st.lists(baskets, min_size=2, max_size=6), winds_down=st.sampled_from((False, False, True)))
+    @initialize(first=st.lists(baskets, min_size=2, max_size=6), winds_down=st.booleans())
     def open(self, first: list[tuple[str, str, int, timedelta]], *, winds_down: bool) -> None:
         self.winds_down = winds_down
         self.set: dict[str, dict[str, Any]] = {name: {} for name in ("", *PARTNERS)}  # "": the programme
@@ -68,9 +68,20 @@ class Ends(AtTheDesk):
             section |= wanted
             self.set[name] = wanted
 
-    @rule(partner=partners, state=st.sampled_from(("ACTIVE", "SUSPENDED")), policy=st.sampled_from(("ALLOW", "REFUSE")))
-    def suspend(self, partner: str, state: str, policy: str) -> None:
+    @rule(partner=partners, card=cards, state=st.sampled_from(("ACTIVE", "SUSPENDED", "SUSPENDED")),
+          policy=st.sampled_from(("ALLOW", "CAPTURE", "REFUSE")), part=parts)  # fmt: skip
+    def suspend(self, partner: str, card: str, state: str, policy: str, part: int) -> None:
+        """A partner is suspended, or takes part again; it captures what it held, burns, sells, and takes goods back."""
+        self.stock("fuel", card, 4_000)
+        sold = self.purchase(partner, card, 1_000, None, timedelta(0))
+        held = self.spend(partner, card, 3, kind="authorize")
+        self.send([sold, held])
         self.apply(partner, may=True, state=state, suspended_burns=policy)
+        self.send([
+            self.command("capture", partner, None, self.now, original=held["key"], points=None),
+            self.spend(partner, card, part), self.purchase(partner, card, 1_000, None, timedelta(0)),
+            self.part_of(sold, part),
+        ])  # fmt: skip
 
     def leave(self, partner: str, days: int | None, run_off: int) -> None:
         """So many days from now, or never; and everything is settled so many days later."""
@@ -97,6 +108,17 @@ class Ends(AtTheDesk):
         self.auditor.begin(self.now)
         self.apply("", may=may_end(self.auditor, issue, burn), issue_ends=issue, burn_ends=burn)
 
+    @rule(two=st.permutations(PARTNERS), card=cards, run_off=run_offs, programme=st.booleans())
+    def stop_as_of_yesterday(self, two: list[str], card: str, run_off: int, *, programme: bool) -> None:
+        """Nothing was done since that somebody is not to do any more, though others did it, or something else."""
+        self.now += timedelta(days=2)
+        self.send([self.spend(two[1], card, 3)])
+        if programme and self.winds_down:
+            self.end_programme(-1, 25)
+            return
+        self.send([self.purchase(two[1], card, 3_000, None, timedelta(0))])
+        self.leave(two[0], -1, run_off)
+
     # ------------------------------------------------------------ what is open when somebody leaves
 
     @rule(
@@ -118,8 +140,8 @@ class Ends(AtTheDesk):
         paid = [self.command("pay", one["partner"], None, self.now, original=one["key"]) for one in bought]
         self.send([captured, self.part_of(burned, two[0]), *(self.part_of(one, two[1]) for one in bought), *paid])
 
-    @rule(days=st.integers(0, 2), seller=partners, card=cards)
-    def settle_out(self, days: int, seller: str, card: str) -> None:
+    @rule(days=st.integers(0, 2), seller=partners, card=cards, more=st.sampled_from((0, 33)))
+    def settle_out(self, days: int, seller: str, card: str, more: int) -> None:
         """Everything with somebody who leaves is settled; what lapses and expires then is found, and goods return."""
         finals = [label for label in map(self.auditor.ends.final, PARTNERS) if label is not None]
         bought = self.purchase(seller, card, 2_000, None, timedelta(0))
@@ -129,6 +151,26 @@ class Ends(AtTheDesk):
         self.sweep_all()
         self.send([self.part_of(bought, 2)])
         self.period_end(days)
+        if more:
+            self.now += timedelta(days=more)
+            self.sweep_all()
+
+    @precondition(lambda self: self.winds_down)
+    @rule(seller=partners, card=cards, days=st.sampled_from((0, 4)), part=parts)
+    def wind_down(self, seller: str, card: str, days: int, part: int) -> None:
+        """Points are burned until the last day, and are past after it; no period closes while there are any."""
+        bought = self.purchase(seller, card, 2_000, None, timedelta(0))
+        self.send([bought])
+        self.stock("fuel", card, 4_000)
+        burned = self.spend(seller, card, 2)
+        self.send([burned, self.spend(seller, card, 3, kind="authorize")])
+        self.end_programme(0, days)
+        self.now += timedelta(days=days + 1)
+        self.send([self.spend(seller, card, part), self.part_of(burned, part), self.part_of(bought, part)])
+        self.period_end(0)
+        self.period_end(0)
+        self.sweep_all()
+        self.period_end(0)
 
     # ------------------------------------------------------------ deposits and defaults
 
@@ -196,14 +238,15 @@ class Ends(AtTheDesk):
 
     @precondition(lambda self: self.statements)
     @rule(back=st.integers(0, 9), days=st.sampled_from((0, 15, 40)), how=ways, comes=st.sampled_from((0, 1, 2, 3)),
-          paid=st.sampled_from((0, 0, 0, 1, -1)))  # fmt: skip
-    def default(self, back: int, days: int, how: str, comes: int, paid: int) -> None:
-        """A statement is not paid: perhaps before that is decided, some of it is, or taken back; perhaps later."""
+          paid=st.sampled_from((0, 0, 0, 1, -1)), all_due=st.booleans())  # fmt: skip
+    def default(self, back: int, days: int, how: str, comes: int, paid: int, *, all_due: bool) -> None:
+        """Statements are not paid: perhaps before that is decided, some of one is, or taken back; perhaps later."""
         self.now += timedelta(days=days)
         owing = [key for key in self.statements if self.desk.statements.left(*key) < 0] or self.statements
         label, partner = owing[-1 - back % len(owing)]
         owed = max(-self.desk.statements.left(label, partner), 1)
-        number = self.agree("DEFAULT", partner, None, "later" if paid else how, label=label)
+        which = None if all_due else label
+        number = self.agree("DEFAULT", partner, None, "later" if paid else how, label=which)
         if paid:
             self.pay(label, partner, -paid * max(owed // 2, 1))
             if number is not None:
@@ -214,8 +257,10 @@ class Ends(AtTheDesk):
             self.pay(label, partner, max(owed // comes, 1))
 
     @rule(partner=partners, card=cards, part=parts, minor=st.sampled_from((0, 50, 200)),
-          comes=st.sampled_from((0, 1, 2)), days=st.sampled_from((0, 20)))  # fmt: skip
-    def fail(self, partner: str, card: str, part: int, minor: int, comes: int, days: int) -> None:
+          comes=st.sampled_from((0, 1, 2)), days=st.sampled_from((0, 20)), all_due=st.booleans())  # fmt: skip
+    def fail(
+        self, partner: str, card: str, part: int, minor: int, comes: int, days: int, *, all_due: bool
+    ) -> None:  # fmt: skip
         """A partner is owed money of one month and owes it of the next, which it does not pay."""
         self.stock("fuel", card, 60_000)
         self.send([self.spend(partner, card, part)])
@@ -224,7 +269,7 @@ class Ends(AtTheDesk):
             self.deposit(partner, minor, twice=False)
         self.send([self.purchase(partner, card, 20_000, None, timedelta(0))])
         self.period_end(0)
-        self.default(0, 15 + days, "agreed", comes, 0)
+        self.default(0, 15 + days, "agreed", comes, 0, all_due=all_due)
         self.pay_out(partner, 0, "AGREEMENT", "agreed", 0)
 
     # ------------------------------------------------------------ beside them

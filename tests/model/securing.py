@@ -43,32 +43,42 @@ class SecuredDesk(Desk):
 
     # ------------------------------------------------------------ default
 
-    def owed(self, label: str, partner: str, now: datetime) -> int:
-        """Cents of a statement that is due. Raises No."""
-        self.statements.balance(label, partner)
-        left = self.statements.left(label, partner)
-        if left >= 0 or self.statements.state(label, partner, now) != "DUE":
+    def due(self, label: str | None, partner: str, now: datetime) -> list[tuple[str, int]]:
+        """Cents of a statement that is due, or of every one that is, the oldest first. Raises No."""
+        if label is not None:
+            self.statements.balance(label, partner)
+        found = [
+            (one, -self.statements.left(one, partner))
+            for one, closed in self.ledger.closed.items()
+            if label in (None, one)
+            and partner in closed["nets"]
+            and self.statements.left(one, partner) < 0
+            and self.statements.state(one, partner, now) == "DUE"
+        ]
+        if not found:
             raise No("STATEMENT_NOT_DUE")
-        return -left
+        return found
 
     def cover(self, proposal: Dict, now: datetime) -> None:
         """Out of what it is owed of other statements, the oldest first, then of the deposit; the rest is lost."""
-        label, partner = proposal["label"], proposal["partner"]
-        one, owed = self.statements.balance(label, partner), self.owed(label, partner, now)
-        if owed > proposal["minor"]:
+        partner = proposal["partner"]
+        due = self.due(proposal["label"], partner, now)
+        if sum(owed for _, owed in due) > proposal["minor"]:
             raise No("EXCEEDS_ORIGINAL")
-        for other, closed in self.ledger.closed.items():
-            if partner not in closed["nets"] or now < closed["dates"][1]:
-                continue
-            credit = self.statements.left(other, partner) + self.statements.withheld(other, partner)
-            part = min(owed, max(credit, 0))
-            self.statements.balance(other, partner).offset -= part
-            one.offset += part
-            owed -= part
-        part = min(owed, self.held[partner])
-        self.held[partner] -= part
-        one.secured += part
-        one.let_off += owed - part
+        for label, owed in due:
+            one, left = self.statements.balance(label, partner), owed
+            for other, closed in self.ledger.closed.items():
+                if partner not in closed["nets"] or now < closed["dates"][1]:
+                    continue
+                credit = self.statements.left(other, partner) + self.statements.withheld(other, partner)
+                part = min(left, max(credit, 0))
+                self.statements.balance(other, partner).offset -= part
+                one.offset += part
+                left -= part
+            part = min(left, self.held[partner])
+            self.held[partner] -= part
+            one.secured += part
+            one.let_off += left - part
 
     # ------------------------------------------------------------ four eyes
 
@@ -77,7 +87,7 @@ class SecuredDesk(Desk):
         if ask["kind"] == "DEPOSIT_PAYOUT":
             self.check_free(ask)
         if ask["kind"] == "DEFAULT":
-            ask = {**ask, "minor": self.owed(ask["label"], ask["partner"], now)}
+            ask = {**ask, "minor": sum(owed for _, owed in self.due(ask["label"], ask["partner"], now))}
         return super().propose(ask, now)
 
     def carry_out(self, proposal: Dict, now: datetime) -> None:
