@@ -4,11 +4,11 @@ Only what can stand in the database is looked up: a name that cannot be stored f
 statement for the whole batch. Its command is refused when it is decided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from domain.accounts import Pool
-from domain.batch import Batch, Member, Original, budget_window, is_key, is_reference, store_id_of
+from domain.batch import Batch, Member, Original, StartOver, budget_window, is_key, is_reference, store_id_of
 from domain.campaign_awards import campaign_windows
 from domain.commands import (
     Adjust,
@@ -35,7 +35,7 @@ from domain.commands import (
 from domain.enrolling import enrolment_identifiers
 from domain.errors import Refused
 from domain.loading import AskedOriginal
-from domain.lots import Account
+from domain.lots import Account, Charge
 from domain.standing import standing_id
 from domain.terms import BudgetPlan, Configuration
 
@@ -154,6 +154,32 @@ class Asked:
 
 
 @dataclass(slots=True)
+class MoreLocks:
+    """What a batch needs locked beside what its commands name: windows by their ids, accounts, and windows credited.
+
+    ``charges``: of awards that are taken back because of what the batch does.
+    """
+
+    budget_ids: set[int] = field(default_factory=set)
+    account_ids: set[int] = field(default_factory=set)
+    charges: set[Charge] = field(default_factory=set)
+
+    def add(self, found: "MoreLocks") -> None:
+        """Adds what a later attempt found."""
+        self.budget_ids |= found.budget_ids
+        self.account_ids |= found.account_ids
+        self.charges |= found.charges
+
+
+class LocksMissing(StartOver):
+    """Under its locks the batch found that it needs these too: begin again, and lock them with the others."""
+
+    def __init__(self, locks: MoreLocks) -> None:
+        super().__init__()
+        self.locks = locks
+
+
+@dataclass(slots=True)
 class Known:
     """What step 0 found: whom and what the names mean, and so what is to be locked."""
 
@@ -169,6 +195,9 @@ class Known:
     budget_ids: set[int]
     """Windows beside those of the bookings: pending awards reserved money of them."""
 
+    found: MoreLocks
+    """What earlier attempts found that they did not lock."""
+
     has_parked: bool = False
     """Known under the locks: reversals wait for originals that did not arrive, or may have to."""
 
@@ -179,7 +208,8 @@ class Known:
         for pool in self.pools.values():
             accounts.add(pool.account_id)
             accounts.update(one.home_account_id for one in pool.members.values() if one.member_id in self.members)
-        return accounts | {original.command.account_id for original in self.originals} | self.asked.account_ids
+        accounts |= {original.command.account_id for original in self.originals}
+        return accounts | self.asked.account_ids | self.found.account_ids
 
     @property
     def original_ids(self) -> set[int]:
@@ -187,9 +217,7 @@ class Known:
         return {original.command.id for original in self.originals}
 
 
-def budget_windows(
-    batch: Batch, commands: Sequence[Command], originals: Sequence[Original]
-) -> dict[tuple[int, int], BudgetPlan]:
+def budget_windows(batch: Batch, commands: Sequence[Command], known: Known) -> dict[tuple[int, int], BudgetPlan]:
     """The budget windows that purchases and returns of this batch may draw on or credit."""
     bookings = {(c.partner_id, batch.clock.booking(c.occurred_at)) for c in commands if isinstance(c, (Earn, Reverse))}
     windows = {}
@@ -198,7 +226,25 @@ def budget_windows(
         if plan is not None:
             windows[budget_window(plan, booking)] = plan
     if batch.configuration.campaigns:
-        windows.update(campaign_windows(batch, commands, originals))
+        windows.update(campaign_windows(batch, commands, known.originals))
+    if known.found.charges:
+        windows.update(credited_windows(batch, commands, known.found.charges))
+    return windows
+
+
+def credited_windows(
+    batch: Batch, commands: Sequence[Command], charges: Iterable[Charge]
+) -> dict[tuple[int, int], BudgetPlan]:
+    """The windows that returns of awards charged so would credit, where commands of this batch brought them about."""
+    bookings = {batch.clock.booking(command.occurred_at or batch.clock.recorded_at) for command in commands}
+    windows = {}
+    for charge in charges:
+        campaign = None if charge.rule_id is None else batch.configuration.campaigns_by_id.get(charge.rule_id)
+        for booking in bookings:
+            plan = None if campaign is None else campaign.budget
+            plan = plan or batch.configuration.plan_on(charge.funder_id, booking.day)
+            if plan is not None:
+                windows[budget_window(plan, booking)] = plan
     return windows
 
 
@@ -228,16 +274,21 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
     ]
 
 
-def accounts_with_holds(batch: Batch, commands: Sequence[Command]) -> list[int]:
-    """Accounts where points are held and out of which some are to be burned, or that are swept, or that roll."""
-    rolls = batch.configuration.programme.rolling_lots
+def accounts_with_holds(batch: Batch, commands: Sequence[Command], originals: Sequence[Original]) -> list[int]:
+    """Accounts where points are held and out of which some are to be burned or returned, or that are swept, or roll."""
+    returns = any(isinstance(command, Reverse) for command in commands)
+    earns = returns or batch.configuration.programme.rolling_lots
     members = [
         member_of(batch, command.member)
         for command in commands
-        if isinstance(command, Burn | Authorize) or (rolls and isinstance(command, Earn))
+        if isinstance(command, Burn | Authorize) or (earns and isinstance(command, Earn))
     ]
+    if returns:
+        members += [batch.members.get(standing_id(batch, original)) for original in originals]
     accounts = {member.account_id for member in members if member is not None}
     accounts |= {command.account_id for command in commands if isinstance(command, Sweep)}
+    if returns:
+        accounts |= {original.command.account_id for original in originals}
     return sorted(account.id for account in batch.accounts.values() if account.held and account.id in accounts)
 
 

@@ -1,12 +1,12 @@
 """Deciding about burns, and booking expired lots just before one would use them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from domain.batch import Batch, BurnUse, CommandInput, LotUseRow, Member, Original, TransactionRow
 from domain.commands import Authorize, Burn, CommandKind, CommandRow, MovementKind, Posted
 from domain.confirming import confirm_due, confirmable_points
-from domain.endings import is_settled_as_leaver
+from domain.endings import has_ended, is_settled_as_leaver
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
@@ -270,6 +270,16 @@ def expire_lot(batch: Batch, account: Account, lot: Lot, cause: Cause) -> None:
     lot.take(points)
     account.change(-points)
     account.note_next_expiry()
+
+
+def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
+    """Gives a lot that is past the days of grace, before points return to it."""
+    # What still lay in a past lot is expired first: the grace is for the refunded points alone.
+    if lot.is_past(instant):
+        if lot.remaining:
+            expire_lot(batch, account, lot, cause)
+        if not has_ended(batch.configuration.programme, instant):
+            lot.grace_until = instant + timedelta(days=batch.configuration.programme.grace_days)
 
 
 def _breakage(batch: Batch, lot: Lot, value_micro: int, period_id: int) -> tuple[int, int]:

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from domain.awards import NOTHING_RETURNED, Award, Returned
-from domain.batch import Batch, Budget, Original, StoredAward, budget_window
+from domain.batch import Batch, Budget, Original, budget_window
 from domain.batch_clock import Booking
 from domain.campaigns import Purchase, base_of, campaign_points, granted_of, parts_kept, parts_of
 from domain.commands import Command, CommandKind, Earn, Reverse
 from domain.errors import RefusalCode, Refused
+from domain.lots import Charge
 from domain.taking_part import issue_refusal
 from domain.terms import BudgetPlan, Campaign, Terms
 from domain.values import OPERATOR_ID, POINTS_MAX
@@ -161,7 +162,7 @@ def parts_before_and_after(
     return [both for both, asked in zip(kept, parts_of(campaign, whole), strict=True) if asked]
 
 
-def credited_budget(batch: Batch, award: StoredAward, booking: Booking) -> Budget | None:
+def credited_budget(batch: Batch, award: Charge, booking: Booking) -> Budget | None:
     """The window that a return of the award credits; None where it drew on none, or where the money lapses.
 
     In the window of the award: released. After it: by ``after_period`` of the funder's current window. The one window

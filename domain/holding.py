@@ -8,15 +8,16 @@ from datetime import datetime, timedelta
 
 from domain.asked import RESOLVABLE
 from domain.batch import SYSTEM_KEY_PREFIX, Batch, BurnUse, CommandInput, Member, Original, StartOver
-from domain.burning import begin_burn, lot_use, redeemer_movement, take_in_burn_order
+from domain.batch_clock import Booking
+from domain.burning import begin_burn, lot_use, make_usable, redeemer_movement, take_in_burn_order
 from domain.commands import Authorize, Capture, CommandKind, CommandRow, HoldView, MovementKind, Posted, Void
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
 from domain.ledger import fingerprint
 from domain.lots import Account, Hold, Lot
+from domain.recalling import make_good
 from domain.receipts import balance_view
-from domain.reversing import make_usable
 from domain.rows import command_row
 from domain.taking_part import check_captures
 from domain.values import POINTS_MAX
@@ -114,7 +115,7 @@ def _void(batch: Batch, command: Capture | Void, reason: str | None) -> Posted:
     row = _command_row(
         batch, hold, CommandKind.VOID, command.key, command.occurred_at, reason=reason, moved_points=hold.points
     )
-    _release_all(batch, row, hold, "VOIDED", print_)
+    _release_all(batch, row, hold, "VOIDED", print_, batch.clock.booking(command.occurred_at))
     return _posted(batch, row, hold, hold.points)
 
 
@@ -140,8 +141,9 @@ def _time_out(batch: Batch, hold: Hold, cause_occurred_at: datetime) -> None:
         moved_points=hold.points,
     )
     # Booked with what found it: in history that is the period whose lock the batch holds.
-    row = row._replace(period_id=batch.clock.booking(cause_occurred_at).period_id)
-    _release_all(batch, row, hold, "EXPIRED", _fingerprint(hold, CommandKind.VOID, row.occurred_at))
+    booking = batch.clock.booking(cause_occurred_at)
+    row = row._replace(period_id=booking.period_id)
+    _release_all(batch, row, hold, "EXPIRED", _fingerprint(hold, CommandKind.VOID, row.occurred_at), booking)
 
 
 def hold_view(hold: Hold) -> HoldView:
@@ -279,20 +281,20 @@ def _spend(batch: Batch, row: CommandRow, hold: Hold, points: int, print_: bytes
             pool_value_micro=-pool_micro,
         )
     )
-    _release(batch, row, hold, rest)
+    _release(batch, row, hold, rest, batch.clock.booking(row.occurred_at))
     hold.resolve("CAPTURED", points)
     return Original(row, print_, None, burn_transaction_id=transaction_id, burn_terms_id=hold.terms_id, uses=uses)
 
 
-def _release_all(batch: Batch, row: CommandRow, hold: Hold, state: str, print_: bytes) -> None:
+def _release_all(batch: Batch, row: CommandRow, hold: Hold, state: str, print_: bytes, booking: Booking) -> None:
     lots = {lot.id: lot for lot in batch.accounts[hold.account_id].lots}
     batch.new_commands.append((row, CommandInput(print_, reference_unique=False)))
-    _release(batch, row, hold, [(lots[lot_id], part) for lot_id, part in hold.uses])
+    _release(batch, row, hold, [(lots[lot_id], part) for lot_id, part in hold.uses], booking)
     hold.resolve(state, 0)
     batch.remember(Original(row, print_, None))
 
 
-def _release(batch: Batch, row: CommandRow, hold: Hold, parts: Sequence[tuple[Lot, int]]) -> None:
+def _release(batch: Batch, row: CommandRow, hold: Hold, parts: Sequence[tuple[Lot, int]], booking: Booking) -> None:
     points = sum(part for _, part in parts)
     if points == 0:
         return
@@ -309,6 +311,7 @@ def _release(batch: Batch, row: CommandRow, hold: Hold, parts: Sequence[tuple[Lo
     account.set_aside(-points)
     account.note_next_expiry()
     batch.new_transactions.append(redeemer_movement(row, transaction_id, MovementKind.RELEASE, points, hold.terms_id))
+    make_good(batch, row, hold, parts, booking)
 
 
 # ---------------------------------------------------------------- answers

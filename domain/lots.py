@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from domain.periods import lot_expiry
@@ -104,6 +105,64 @@ class Lot:
         self.remaining += points
 
 
+class Charge(NamedTuple):
+    """How one award was charged, and so how its return is credited.
+
+    ``partner_id`` and ``store_id`` are the purchase's, ``budget_id`` the window that the award drew on, if on one, and
+    ``transaction_id`` with ``period_id`` the movement that carried the money: the award, or its confirmation.
+    """
+
+    partner_id: int
+    store_id: int
+    funder_id: int
+    issuer_id: int
+    terms_id: int
+    rule_id: int | None
+    budget_id: int | None
+    transaction_id: int
+    period_id: int
+
+
+@dataclass(slots=True)
+class Missing:
+    """What a return could not take back of one award, and ``open_points`` of which holds may still bring.
+
+    ``id`` is the movement that carries the shortfall, on the account of the purchase; the other ids are the purchase's.
+    """
+
+    account_id: int
+    id: int
+    purchase_id: int
+    member_id: int
+    reference: str | None
+    charge: Charge
+    open_points: int
+
+
+@dataclass(slots=True)
+class Recall:
+    """Points of a lot that a hold had set aside when a return would have taken them: they are taken if they come back.
+
+    ``place`` is where the lot stood among those that the return would have taken, ``taken_points`` how many came back.
+    """
+
+    account_id: int
+    hold_id: int
+    lot_id: int
+    place: int
+    missing: Missing
+    taken_points: int = 0
+    is_new: bool = False
+    is_changed: bool = False
+
+    def take(self, points: int) -> None:
+        """Notes that so many of them made the shortfall good; the caller has checked that so many are missing."""
+        assert 0 < points <= self.missing.open_points
+        self.missing.open_points -= points
+        self.taken_points += points
+        self.is_changed = True
+
+
 @dataclass(slots=True)
 class Hold:
     """Points that an authorization set aside; ``id`` is its command's, ``uses`` names (lot id, points) in burn order.
@@ -125,6 +184,9 @@ class Hold:
     expires_at: datetime
     terms_id: int
     uses: list[tuple[int, int]]
+    recalls: list[Recall] = field(default_factory=list)
+    """What returns miss of its points, the oldest return first."""
+
     is_new: bool = False
     is_changed: bool = False
 
@@ -284,7 +346,16 @@ class Account:
 def burn_order(lots: Iterable[Lot], instant: datetime) -> list[Lot]:
     """Lots that may be used then, first to be used first: earliest expiry, then earliest earned, then sequence."""
     usable = [lot for lot in lots if lot.remaining and not lot.is_past(instant)]
-    return sorted(usable, key=lambda lot: (lot.usable_until, lot.earned_at, lot.id))
+    return sorted(usable, key=_place_in_burn_order)
+
+
+def held_in_burn_order(lots: Iterable[Lot]) -> list[Lot]:
+    """Lots of which holds have points, past or not, as if they could be used."""
+    return sorted((lot for lot in lots if lot.reserved), key=_place_in_burn_order)
+
+
+def _place_in_burn_order(lot: Lot) -> tuple[datetime, datetime, int]:
+    return lot.usable_until, lot.earned_at, lot.id
 
 
 def allocate(lots: Iterable[Lot], points: int) -> list[tuple[Lot, int]]:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import text
 
-from domain.asked import member_of
-from domain.batch import Batch, Original, StartOver
+from domain.asked import LocksMissing, MoreLocks, member_of
+from domain.batch import Batch, Original
 from domain.commands import Authorize, Burn, Command, ConfirmPayment, Sweep, Transfer
 from domain.database import BatchConnection
 from domain.lots import PendingAward
@@ -37,14 +37,6 @@ RESERVED_BUDGETS_SQL = text(
 )
 
 
-class BudgetsMissing(StartOver):
-    """Under its locks the batch found that it needs these windows too: begin again, and lock them with the others."""
-
-    def __init__(self, budget_ids: Collection[int]) -> None:
-        super().__init__()
-        self.budget_ids = budget_ids
-
-
 async def load_pending(
     connection: BatchConnection,
     batch: Batch,
@@ -55,7 +47,7 @@ async def load_pending(
     """Step 6: the pending awards that these commands may confirm or cancel; no statement where there are none.
 
     ``original_ids`` are those of the originals that may be reversed or paid; others are only shown again. Raises
-    BudgetsMissing where awards reserve money of windows that are not locked.
+    LocksMissing where awards reserve money of windows that are not locked.
     """
     begun = [o for o in originals if any(a.is_pending for a in o.awards)]
     accounts = [account_id for account_id in _confirming(batch, commands) if batch.accounts[account_id].pending]
@@ -88,7 +80,7 @@ async def load_pending(
         and (award.command_id in original_ids or award.is_due(horizon))
     } - {budget.id for budget in batch.budgets.values()}
     if missing:
-        raise BudgetsMissing(missing)
+        raise LocksMissing(MoreLocks(budget_ids=missing))
 
 
 def _confirming(batch: Batch, commands: Sequence[Command]) -> set[int]:

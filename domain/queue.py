@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.account_loading import load_account_changes
 from domain.adjusting import load_adjustments
-from domain.asked import Asked, Known, accounts_with_holds, accounts_with_lots, authorizations_of, budget_windows
+from domain.asked import Asked, Known, LocksMissing, MoreLocks, accounts_with_lots, budget_windows
 from domain.batch import Batch, Budget, StartOver
 from domain.batch_clock import BatchClock
 from domain.commands import Burn, Command, CommandKind, Earn, Enroll, Outcome, Refusal
@@ -59,7 +59,7 @@ from domain.loading import (
 )
 from domain.observing import REQUEST_ID, QueueObserver, fault_facts
 from domain.parking import load_parked, lock_parking, may_park
-from domain.pending import BudgetsMissing, load_pending, reserved_budgets
+from domain.pending import load_pending, reserved_budgets
 from domain.periods import Clock
 from domain.pooling import load_pools
 from domain.sweeping import load_last_uses
@@ -232,18 +232,18 @@ class PostingQueue:
     ) -> list[Outcome]:
         """Runs a batch until it is committed; what fails for its own sake refuses alone."""
         sent_before: set[int] = set()
-        budget_ids: set[int] = set()
+        found = MoreLocks()
         tries = Counter[_Trouble]()
         while True:
             try:
-                return await self._attempt(commands, sent_before, budget_ids, is_quote=is_quote)
+                return await self._attempt(commands, sent_before, found, is_quote=is_quote)
             except Exception as error:  # noqa: BLE001 (one command's fault must not refuse the other 499)
                 trouble = _trouble_of(error)
                 tries[trouble] += 1
                 if tries[trouble] >= TRIES_MAX[trouble]:
                     return await self._give_up(commands, request_ids, error, trouble, is_quote=is_quote)
-                if isinstance(error, BudgetsMissing):
-                    budget_ids.update(error.budget_ids)
+                if isinstance(error, LocksMissing):
+                    found.add(error.locks)
                 if not isinstance(error, StartOver):
                     await asyncio.sleep(tries[trouble] * PAUSE_MS[trouble] / 1000)
 
@@ -282,7 +282,7 @@ class PostingQueue:
         self,
         commands: Sequence[Command],
         sent_before: set[int],
-        budget_ids: set[int],
+        found: MoreLocks,
         *,
         is_quote: bool,
     ) -> list[Outcome]:
@@ -293,8 +293,9 @@ class PostingQueue:
         expected = self._expected_periods(configuration, commands)
         try:
             async with self._database.batch() as connection:
-                known = await self._before_locks(connection, configuration, commands, expected, is_quote=is_quote)
-                known.budget_ids |= budget_ids
+                known = await self._before_locks(
+                    connection, configuration, commands, expected, found, is_quote=is_quote
+                )
                 async with connection.transaction():
                     clock = await self._lock_periods(
                         connection, configuration, commands, expected, known, is_quote=is_quote
@@ -338,6 +339,7 @@ class PostingQueue:
         configuration: Configuration,
         commands: Sequence[Command],
         expected: set[int],
+        found: MoreLocks,
         *,
         is_quote: bool,
     ) -> Known:
@@ -352,7 +354,7 @@ class PostingQueue:
             originals = await load_commands(
                 connection, asked.original_ids, asked.original_keys, originals=asked.original_references
             )
-        budget_ids = await reserved_budgets(connection, commands, originals)
+        budget_ids = found.budget_ids | await reserved_budgets(connection, commands, originals)
         budget_ids |= await drawn_floats(connection, configuration, originals)
         if asked.account_ids:
             uses = await load_last_uses(connection, asked.account_ids)
@@ -364,7 +366,7 @@ class PostingQueue:
             await ensure_periods(connection, spans)
             self._known_periods |= posting_into
         members.update({o.member_now.id: o.member_now for o in originals if o.member_now is not None})
-        return Known(self._secret, asked, identifiers, members, merged, pools, originals, budget_ids)
+        return Known(self._secret, asked, identifiers, members, merged, pools, originals, budget_ids, found)
 
     async def _lock_periods(
         self,
@@ -398,7 +400,7 @@ class PostingQueue:
         batch.proposals = await load_adjustments(connection, commands)
         if not batch.is_quote:
             await self._claim(connection, batch, commands)
-        windows = budget_windows(batch, commands, known.originals)
+        windows = budget_windows(batch, commands, known)
         if windows or known.budget_ids:
             locked = (batch.configuration, windows, known.budget_ids, batch.clock.recorded_at)
             batch.budgets = await self._lock_budgets(connection, *locked)
@@ -422,10 +424,7 @@ class PostingQueue:
         await load_account_changes(connection, batch, asked, commands, needed)
         lot_ids = {lot_id for original in needed for lot_id in original.lot_ids}
         lot_ids |= {lot_id for merge in batch.merges.values() for moved in merge.moved for lot_id in moved}
-        held = accounts_with_holds(batch, commands)
-        authorizations = authorizations_of(batch, needed)
-        if held or authorizations:
-            lot_ids |= await load_holds(connection, batch.accounts, held, authorizations)
+        lot_ids |= await load_holds(connection, batch, commands, needed)
         accounts = accounts_with_lots(batch, commands, needed)
         if accounts:
             await load_lots(connection, accounts, lot_ids)

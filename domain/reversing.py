@@ -1,30 +1,29 @@
 """Deciding about reversals: goods returned after a purchase, or points given back after a burn (SETTLEMENT.md c.3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from domain.awards import RatedLine, Returned, award_kept, match_returned_lines
 from domain.baskets import checked_amount, lines_text, rated_lines
 from domain.batch import Batch, CommandInput, Original, StoredAward, TransactionRow
-from domain.burning import check_points, expire_lot, lot_use
-from domain.campaign_awards import credited_budget, parts_before_and_after
+from domain.burning import check_points, lot_use, make_usable
+from domain.campaign_awards import parts_before_and_after
 from domain.commands import CommandKind, CommandRow, MovementKind, Posted, Reverse
 from domain.confirming import cancel
-from domain.endings import has_ended
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
+from domain.holding import time_out_due
 from domain.ledger import fingerprint
-from domain.lots import Account, ClawBack, Lot, allocate, burn_order
+from domain.lots import Charge, ClawBack, Lot, Missing, allocate, burn_order, held_in_burn_order
 from domain.originals import original_of
 from domain.owing import overdrawable, owe
+from domain.recalling import note_missing
 from domain.receipts import balance_view, replayed
 from domain.rows import command_row, movement_row
 from domain.standing import is_left, member_now
+from domain.taking_back import take_back
 from domain.taking_part import check_settles
-from domain.terms import Terms
 from domain.transferring import move_by_itself, pass_on
-from domain.values import OPERATOR_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,9 @@ def _reverse_earn(batch: Batch, command: Reverse, original: Original, ask: Ask, 
         message = "more would be returned than the member still keeps of this purchase"
         raise Refused(RefusalCode.EXCEEDS_ORIGINAL, message, "amount")
     after = _after_return(original, ask, amount_minor)
+    for account_id in {purchase.account_id, member_now(batch, original).account_id}:
+        # What is held past its time is free again, and within the return's reach.
+        time_out_due(batch, batch.accounts[account_id], command.occurred_at)
     row = _command_row(batch, command, original, amount_minor=amount_minor, points=None)
     stored = CommandInput(print_, reference_unique=False, lines=lines_text(ask.lines), whole=ask.is_whole)
     batch.new_commands.append((row, stored))
@@ -186,27 +188,35 @@ class _EarnReversal:
         missing = points - sum(part for _, part in parts)
         owed = overdrawable(self.batch.configuration.programme, self.account_now, missing)
         for number, (lot, part) in enumerate(parts):
-            self._write_row(award, lot, part, missing - owed if number == 0 else 0)
+            written = self._write_row(award, lot, part, missing - owed if number == 0 else 0)
+            if written.shortfall_points:
+                self._note_missing(award, written)
         if owed:
             overdrawn = self._write_row(award, None, owed, 0, MovementKind.OVERDRAW)
             owe(self.batch, self.account_now, member_now(self.batch, self.original).id, overdrawn)
         return points - missing + owed, missing - owed
 
     def _allocate(self, award: StoredAward, points: int) -> list[tuple[Lot | None, int]]:
-        # Claw-back: the same lot, then others by the programme's policy, then a debt or a shortfall (SETTLEMENT.md
-        # c.3). The usual one takes those of the same issuer and funder, so that no partner is credited out of the
-        # operator's money.
         usable = burn_order(self.account.lots, self.instant)
         if self.account_now is not self.account:
             usable += burn_order(self.account_now.lots, self.instant)
-        own = [lot for lot in usable if award.lot_id is not None and self._is_of(award, lot)]
+        return [*allocate(self._reached(award, usable), points)]
+
+    def _reached(self, award: StoredAward, lots: Sequence[Lot]) -> list[Lot]:
+        """Those of the lots that a return of the award may take points of, the award's own first, else in their order.
+
+        Claw-back: the same lot, then others by the programme's policy, then a debt or a shortfall (SETTLEMENT.md c.3).
+        The usual one takes those of the same issuer and funder, so that no partner is credited out of the operator's
+        money.
+        """
+        own = [lot for lot in lots if award.lot_id is not None and self._is_of(award, lot)]
         # First what certainly is: a lot of another purchase of that instant looks the same once it has moved.
         own.sort(key=lambda lot: award.lot_id not in (lot.id, lot.parent_id))
-        others = [lot for lot in usable if lot not in own]
+        others = [lot for lot in lots if lot not in own]
         if self.batch.configuration.programme.claw_back == ClawBack.OWN_LOT_THEN_ISSUER:
             payer = (self._issuer_id(award), award.funder_id)
             others = [lot for lot in others if (lot.issuer_id, lot.funder_id) == payer]
-        return [*allocate([*own, *others], points)]
+        return [*own, *others]
 
     def _is_of(self, award: StoredAward, lot: Lot) -> bool:
         """Whether the lot is the award's, or came of it: it moves when its member is merged, or shares a household."""
@@ -239,49 +249,35 @@ class _EarnReversal:
         shortfall: int,
         kind: MovementKind = MovementKind.EARN_REVERSAL,
     ) -> TransactionRow:
-        terms: Terms = self.batch.configuration.terms_by_id[award.terms_id]
-        by_partner = award.funder_id != OPERATOR_ID
-        budget = credited_budget(self.batch, award, self.booking) if points else None
-        credit_micro = points * terms.charge_price_micro(award.funder_id)
-        transaction_id = next(self.batch.new_ids)
+        charge, booking = self._charge(award), self.booking
+        return take_back(
+            self.batch, self.row, self.account, charge, booking, lot=lot, points=points, shortfall=shortfall, kind=kind
+        )
+
+    def _charge(self, award: StoredAward) -> Charge:
         purchase = self.original.command
         # The movement that carried the money: of an award that was pending, its confirmation.
         confirmed = None if award.pending is None else award.pending.confirmed
-        charged_id, charged_in = confirmed or (award.transaction_id, purchase.period_id)
-        written = movement_row(
-            self.row,
-            transaction_id,
-            kind,
-            -points,
-            partner_id=purchase.partner_id,
-            party_id=award.funder_id,
-            funder_id=award.funder_id,
-            issuer_id=self._issuer_id(award),
-            store_id=purchase.store_id,
-            requested_points=points + shortfall,
-            shortfall_points=shortfall,
-            issue_value_micro=points * terms.issue_price_micro,
-            service_fee_micro=points * terms.service_fee_micro if by_partner else 0,
-            pool_value_micro=-points * (0 if lot is None else lot.price_micro),
-            budget_id=None if budget is None else budget.id,
-            budget_micro=0 if budget is None else -credit_micro,
-            terms_id=award.terms_id,
-            rule_id=award.rule_id,
-            lot_id=None if lot is None else lot.id,
-            reverses_id=charged_id,
-            reverses_period_id=charged_in,
+        return Charge(
+            purchase.partner_id, purchase.store_id, award.funder_id, self._issuer_id(award), award.terms_id,
+            award.rule_id, award.budget_id, *(confirmed or (award.transaction_id, purchase.period_id)),
+        )  # fmt: skip
+
+    def _note_missing(self, award: StoredAward, written: TransactionRow) -> None:
+        """What was not to be had, although holds had set it aside, is taken when they let it go."""
+        accounts = [self.account] if self.account_now is self.account else [self.account, self.account_now]
+        held = [lot for account in accounts for lot in held_in_burn_order(account.lots)]
+        purchase = self.original.command
+        missing = Missing(
+            account_id=self.account.id,
+            id=written.id,
+            purchase_id=purchase.id,
+            member_id=purchase.member_id,
+            reference=purchase.reference,
+            charge=self._charge(award),
+            open_points=written.shortfall_points,
         )
-        self.batch.new_transactions.append(written)
-        if budget is not None:
-            budget.draw(-credit_micro, self.batch.clock.recorded_at)
-        if points and lot is not None:
-            lot.take(points)
-            self.account.change(-points)
-            self.account.note_next_expiry()
-            self.batch.new_lot_uses.append(
-                lot_use(self.batch, lot, transaction_id, MovementKind.EARN_REVERSAL, points, self.row.period_id, None)
-            )
-        return written
+        note_missing(accounts, missing, self._reached(award, held))
 
 
 # ---------------------------------------------------------------- burns
@@ -345,16 +341,6 @@ def _restore(batch: Batch, row: CommandRow, original: Original, points: int) -> 
     )
     if is_left(batch, original):
         pass_on(batch, row, account, member_now(batch, original), instant)
-
-
-def make_usable(batch: Batch, account: Account, lot: Lot, cause: CommandRow, instant: datetime) -> None:
-    """Gives a lot that is past the days of grace, before points return to it."""
-    # What still lay in a past lot is expired first: the grace is for the refunded points alone.
-    if lot.is_past(instant):
-        if lot.remaining:
-            expire_lot(batch, account, lot, cause)
-        if not has_ended(batch.configuration.programme, instant):
-            lot.grace_until = instant + timedelta(days=batch.configuration.programme.grace_days)
 
 
 # ---------------------------------------------------------------- both

@@ -31,6 +31,7 @@ from domain.parking import write_parked
 from domain.pooling import write_pool_change
 from domain.positions import Contribution, MovementSums, contributions
 from domain.proposing import settle_proposal
+from domain.recalling import write_recalls
 
 
 def _insert_sql(table: str, columns: Iterable[str], order: str, row_hash: str = "", returning: str = "") -> TextClause:
@@ -175,6 +176,7 @@ async def write_batch(connection: BatchConnection, batch: Batch) -> None:
     await _update_lots(connection, batch.accounts.values())
     await _update_awards(connection, batch.accounts.values())
     await _write_holds(connection, batch)
+    await write_recalls(connection, batch)
     await write_parked(connection, batch)
     await _update_accounts(connection, batch.accounts.values())
     await write_debts(connection, batch)

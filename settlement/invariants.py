@@ -340,6 +340,7 @@ async def _reversals_fit(scan: LedgerScan, scope: Scope, located: _Places) -> Ch
     connection, period_id = located.connection, scope.period_id
     for statement in (places.REVERSALS_SQL, places.UNLINKED_REVERSALS_SQL):
         problems += await find(connection, statement, period_id)
+    problems += await located.named(None, places.RECALLS_SQL)
     reversals = sum(group.entries for group in scan.movements if group.kind.endswith("_REVERSAL"))
     return check(10, problems, f"{reversals} reversals")
 

@@ -260,6 +260,20 @@ REVERSALS_SQL = _places(
     """,  # noqa: S608 (assembled from constants)
     "r.reverses_id",
 )
+RECALLS_SQL = _places(
+    """
+    SELECT format('shortfalls of transaction %s: %s points made good, holds brought %s of them',
+                  coalesce(t.reverses_id, r.reverses_id), coalesce(t.points, 0), coalesce(r.points, 0)) AS place
+      FROM (SELECT account_id, reverses_id, -sum(shortfall_points) AS points
+              FROM transaction WHERE shortfall_points < 0 GROUP BY account_id, reverses_id) AS t
+      FULL JOIN (SELECT m.account_id, m.reverses_id, sum(taken_points) AS points
+                   FROM recall JOIN transaction AS m ON m.account_id = missing_account_id AND m.id = missing_id
+                  GROUP BY m.account_id, m.reverses_id) AS r
+        ON r.account_id = t.account_id AND r.reverses_id = t.reverses_id
+     WHERE coalesce(t.points, 0) <> coalesce(r.points, 0)
+    """,
+    "coalesce(t.reverses_id, r.reverses_id)",
+)
 UNLINKED_REVERSALS_SQL = _places(
     f"""
     SELECT format('transaction %s (%s) names no original', t.id, t.kind) AS place

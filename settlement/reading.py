@@ -201,7 +201,7 @@ DRAFT_SHORTFALLS_SQL = text(
       FROM transaction AS t
       JOIN period AS p ON p.id = t.period_id AND p.state <> 'CLOSED'
       JOIN terms AS e ON e.id = t.terms_id
-     WHERE t.period_id = ANY(CAST(:period_ids AS integer[])) AND t.kind = 'EARN_REVERSAL' AND t.shortfall_points > 0
+     WHERE t.period_id = ANY(CAST(:period_ids AS integer[])) AND t.kind = 'EARN_REVERSAL' AND t.shortfall_points <> 0
      GROUP BY t.period_id, t.party_id
     """
 )

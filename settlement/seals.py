@@ -21,7 +21,7 @@ SEALED_TABLES = {
         "installation", "programme", "partner", "store", "period", "proposal", "adjustment", "dispute",
         "dispute_transaction",
     ),
-    10: ("terms",),
+    10: ("terms", "recall"),
     11: ("budget_plan", "campaign", "budget", "overdraft", "budget_alert", "float_block"),
     12: ("early_reversal",),
     13: ("earn_rule",),

@@ -190,7 +190,9 @@ class SettlementStatement:
         """What is outstanding."""
         return None if self.row.outstanding is None else outstanding_points(self.row.outstanding)
 
-    @described_field("Points of returned goods that could not be taken back; they stay charged to you.")
+    @described_field(
+        "Points of returned goods that could not be taken back and stay charged to you, less what came back later."
+    )
     def shortfall(self) -> Points:
         """Points of shortfalls."""
         return Points(self.row.shortfall_points)

@@ -191,7 +191,8 @@ class ReversalReceipt:
         return Points(self.posted.points)
 
     @described_field(
-        "Points of a return that were spent already and could not be taken back; they stay charged to you."
+        "Points of a return that were spent already and could not be taken back; they stay charged to you. What an"
+        " authorization holds of them is taken, and credited to you, if the authorization lets it go."
     )
     def shortfall(self) -> Points:
         """Points that could not be taken back."""

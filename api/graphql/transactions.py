@@ -191,7 +191,10 @@ class Movement:
         """Points from the member's side."""
         return Points(self.row.points)
 
-    @described_field("Points of a return that could not be taken back; they stay charged to the issuing partner.")
+    @described_field(
+        "Points of a return that could not be taken back; they stay charged to the issuing partner. Negative: points"
+        " that an authorization let go, and that make such a shortfall good."
+    )
     def shortfall(self) -> Points:
         """Points that a return could not take back."""
         return Points(self.row.shortfall_points)

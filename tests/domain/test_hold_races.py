@@ -135,3 +135,18 @@ async def test_a_capture_whose_authorization_is_just_being_posted(pair: Pair) ->
     async for captured, held in pair.at_every_step(commands):
         assert isinstance(held, Posted)
         assert both((captured, held)) in ({"posted": 2}, {"posted": 1, "TRANSACTION_NOT_FOUND": 1})
+
+
+async def test_a_return_beside_a_void_of_what_it_would_take(pair: Pair) -> None:
+    async def commands(name: str, shop: str) -> tuple[Command, Command]:
+        await with_hold(pair, name, shop)
+        return (
+            pair.first.reversal(f"r-{name}", f"k-{name}", partner=shop),
+            pair.first.void(f"v-{name}", f"a-{name}", partner=shop),
+        )
+
+    async for outcomes in pair.at_every_step(commands):
+        assert both(outcomes) == {"posted": 2}
+    # Whichever came first: everything went back, and nothing is missing.
+    assert await pair.first.rows("SELECT DISTINCT available, held FROM account") == [(0, 0)]
+    assert await pair.first.one("SELECT sum(shortfall_points) FROM transaction") == 0

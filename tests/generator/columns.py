@@ -60,6 +60,8 @@ _STATEMENT = f"(SELECT format('statement of %s for %s', {_OF_PARTNER})"
 _LINE = f"(SELECT format('statement of %s for %s, line ', {_OF_PARTNER})"
 _TAX = f"(SELECT format('statement of %s for %s, tax on ', {_OF_PARTNER})"
 _PERIOD = "format('period %s', r.label)"
+_CHARGED = "FROM transaction AS m WHERE (m.account_id, m.id) = (r.missing_account_id, r.missing_id)"
+_RECALLED = f"(SELECT format('shortfalls of transaction %s:', m.reverses_id) {_CHARGED})"
 _HOLD = "format('hold %s (', r.id)"
 _FIRST = "ctid = (SELECT min(ctid) FROM statement)"  # the other changes are of the last one
 CLOSED = "state = 'CLOSED'"
@@ -109,6 +111,7 @@ DERIVED: dict[str, dict[str, Derived]] = {
         "released": Derived(17, _HOLD),
         "state": Derived(17, _HOLD, "'VOIDED'", "state = 'OPEN'"),
     },
+    "recall": {"taken_points": Derived(10, _RECALLED)},
     "debt": {"open_points": Derived(3, "format('debt %s of account', r.id)")},
     "float_block": {"used_micro": Derived(11, "format('block %s of float', r.id)")},
     "float_use": {

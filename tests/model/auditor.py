@@ -94,7 +94,7 @@ class Auditor(Ledger):
         DECIDE[kind](self, record)
         self.done[key] = record
         self.references.add((command["partner"], kind, command.get("reference", command["key"])))
-        self.last_user[record["account"]] = record["person"]
+        self.last_user |= {record["account"]: record["person"]} | record.pop("users", {})
         self.has_history |= history
         if parked is not None:
             parked["state"] = "POSTED"

@@ -1,8 +1,10 @@
 """The auditor's reversals: goods that come back, and burns that are refunded."""
 
 from tests.model.earning import campaign_points, kept_minor, rule_points, split
-from tests.model.ledger import OPERATOR, Dict, Ledger, No
+from tests.model.ledger import Dict, Ledger, No
 from tests.model.owing import overdraw
+from tests.model.spending import time_out
+from tests.model.taking import await_holds, credit, fetch, give_back_money, reach
 
 
 def reverse(ledger: Ledger, record: Dict) -> None:
@@ -37,6 +39,9 @@ def give_goods_back(ledger: Ledger, record: Dict) -> None:
     original["kept"] = None if kept is None else after
     original["unnamed_minor"] += 0 if lines is not None else amount
     original["whole"] = amount == rest
+    for hold in ledger.holds:
+        if hold["account"] in (record["account"], ledger.account(record["person"])):
+            time_out(ledger, hold)
     back = [had - left for had, left in zip(before, stays(ledger, original), strict=True)]
     for number, (award, points) in enumerate(zip(original["awards"], back, strict=True)):
         if points or not (any(back) or number):
@@ -76,62 +81,17 @@ def take_back(ledger: Ledger, record: Dict, award: Dict, points: int) -> None:
         return
     own, now = award["lot"], ledger.account(record["person"])
     lots = ledger.usable(record["account"]) + (ledger.usable(now) if now != record["account"] else [])
-    mine = sorted(
-        (lot for lot in lots if came_of(lot, own)), key=lambda lot: lot is not own and lot["parent"] is not own
-    )
-    others = [lot for lot in lots if not came_of(lot, own)]
-    if ledger.programme.get("claw_back", "own_lot_then_issuer") == "own_lot_then_issuer":
-        payer = (own["issuer"], own["funder"])
-        others = [lot for lot in others if (lot["issuer"], lot["funder"]) == payer]
-    parts = fetch(ledger, record, ledger.take(mine + others, points))
+    parts = fetch(ledger, record, ledger.take(reach(ledger, own, lots), points))
     if not parts or parts[0][0] is not own:
         parts.insert(0, (own, 0))  # the row that says what the award did not hold any more
     taken = sum(part for _, part in parts)
-    prior, fee = award["charged_in"] < ledger.period, award["fee"]
-    for lot, part in parts:
-        money = {"EARN_REVERSAL": part * award["price"], "SERVICE_FEE_REFUND": part * fee}
-        ledger.book(award["funder"], -part, -part * lot["price"], money, prior=prior)
-        ledger.change(lot, -part)
-    taken += overdraw(ledger, record, award, points - taken, prior=prior)
-    record["points"] += taken
-    record["shortfall"] += points - taken
-    window = credited(ledger, award)
-    if window is not None and taken:
-        ledger.draw(window, "consumed", -taken * (award["price"] + fee))
-        ledger.use_blocks(award, -taken * (award["price"] + fee))
-
-
-def came_of(lot: Dict | None, own: Dict) -> bool:
-    """Whether it is the lot, or was moved out of it, at however many removes."""
-    return lot is not None and (lot is own or came_of(lot["parent"], own))
-
-
-def fetch(ledger: Ledger, record: Dict, parts: list[tuple[Dict, int]]) -> list[tuple[Dict, int]]:
-    """What was taken of lots of another account moves to that of the purchase first, and is taken there."""
-    away = [(lot, part) for lot, part in parts if lot["account"] != record["account"]]
-    if not away:
-        return parts
-    children = ledger.move(away, record["account"])
-    for child in children:
-        child["left"] = 0
-    here = [(lot, part) for lot, part in parts if lot["account"] == record["account"]]
-    return here + list(zip(children, [part for _, part in away], strict=True))
-
-
-def credited(ledger: Ledger, award: Dict) -> Dict | None:
-    """The budget window that gets back what an award drew, if one does."""
-    drew: Dict | None = award["window"]
-    if "budget" in award["rule"]:
-        return drew
-    if award["funder"] == OPERATOR:
-        return None
-    if drew is not None and drew["plan"].get("funding") == "PREPAID":
-        return drew
-    current = ledger.window(award["funder"])
-    if current is None or current is drew:
-        return current
-    lapses = current["plan"].get("after_period") == "USE_OR_LOSE" or current["plan"].get("funding") == "PREPAID"
-    return None if lapses else current
+    credit(ledger, award, parts)
+    owed = overdraw(ledger, record, award, points - taken, prior=award["charged_in"] < ledger.period)
+    give_back_money(ledger, award, owed)
+    record["points"] += taken + owed
+    record["shortfall"] += points - taken - owed
+    if points > taken + owed:
+        await_holds(ledger, record, award, points - taken - owed)
 
 
 def refund(ledger: Ledger, record: Dict) -> None:

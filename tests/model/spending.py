@@ -5,6 +5,7 @@ from datetime import timedelta
 from tests.model.leaving import cancel_lapsed
 from tests.model.ledger import Dict, Ledger, No, micro
 from tests.model.owing import pay_back
+from tests.model.taking import make_good
 
 
 def burn(ledger: Ledger, record: Dict) -> None:
@@ -60,7 +61,7 @@ def authorize(ledger: Ledger, record: Dict) -> None:
     record["hold"] = {
         "account": record["account"], "partner": command["partner"], "person": record["person"], "state": "OPEN",
         "captured": 0, "until": ledger.then + timedelta(minutes=minutes), "uses": uses, "points": record["points"],
-        "price": micro(ledger.terms(command["partner"], command["at"])["reimbursement"]),
+        "missing": [], "price": micro(ledger.terms(command["partner"], command["at"])["reimbursement"]),
     }  # fmt: skip
     ledger.holds.append(record["hold"])
 
@@ -71,19 +72,21 @@ def time_out(ledger: Ledger, hold: Dict) -> bool:
         return False
     now = ledger.then
     ledger.then = min(now, hold["until"]) if ledger.in_history else now
-    release(ledger, hold, hold["uses"])
+    users = release(ledger, hold, hold["uses"])
     ledger.then = now
     hold["state"] = "EXPIRED"
-    ledger.last_user[hold["account"]] = hold["person"]
+    ledger.last_user |= {hold["account"]: hold["person"]} | users
     return True
 
 
-def release(ledger: Ledger, hold: Dict, parts: list[tuple[Dict, int]]) -> None:
+def release(ledger: Ledger, hold: Dict, parts: list[tuple[Dict, int]]) -> dict[str, str]:
+    """Points come free, and make good first what returns miss of them; answers who used which account by that."""
     for lot, part in parts:
         lot["held"] -= part
         ledger.give_back(lot, part)
     if parts:
         ledger.note_row()
+    return make_good(ledger, hold, parts)
 
 
 def check_open(ledger: Ledger, hold: Dict) -> None:
@@ -111,7 +114,7 @@ def capture(ledger: Ledger, record: Dict) -> None:
     for lot, part in used:
         lot["held"] -= part
     spend(ledger, record, used, hold["price"])
-    release(ledger, hold, rest)
+    record["users"] = release(ledger, hold, rest)
     hold |= {"state": "CAPTURED", "captured": points}
     record["points"] = points
     ledger.roll(hold["account"], record["command"]["at"])
@@ -120,7 +123,7 @@ def capture(ledger: Ledger, record: Dict) -> None:
 def void(ledger: Ledger, record: Dict) -> None:
     hold = record["hold"]
     check_open(ledger, hold)
-    release(ledger, hold, hold["uses"])
+    record["users"] = release(ledger, hold, hold["uses"])
     hold["state"] = "VOIDED"
     record["points"] = hold["points"]
 
