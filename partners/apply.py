@@ -24,6 +24,7 @@ from partners.coalition_file import (
     TermsSection,
 )
 from partners.endings import refusals_of_endings
+from partners.overdrafts import refusals_of_raises
 from partners.plan import Change, Plan, plan
 from partners.used import refusals_of_use
 from partners.windows import decide_windows, load_windows, lock_windows, update_windows
@@ -163,6 +164,7 @@ async def plan_coalition(database: Database, file: CoalitionFile, *, clock: Cloc
             now = clock()
             _, refusals = decide_windows(windows, file, now)
             refusals += await refusals_of_endings(connection, current, made, now)
+            refusals += refusals_of_raises(current, made)
             _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
     return made
 
@@ -188,6 +190,7 @@ async def apply_coalition(database: Database, file: CoalitionFile, *, clock: Clo
         now = clock()
         updates, refusals = decide_windows(windows, file, now)
         refusals += await refusals_of_endings(connection, current, made, now)
+        refusals += refusals_of_raises(current, made)
         _refuse_any([*await refusals_of_use(connection, current, made), *refusals])
         if made.programme is not None:
             await connection.execute(UPDATE_PROGRAMME_SQL, asdict(file.programme))

@@ -1,4 +1,7 @@
-"""Overdrafts of budget windows by four eyes: what a window may spend beyond its limit, until an instant or its end."""
+"""Overdrafts of budget windows by four eyes: what a window may spend beyond its limit, until an instant or its end.
+
+A coalition file may bring one with a partner's first budget, as a part of its contract; it never raises one.
+"""
 
 from datetime import date, datetime
 from typing import NamedTuple
@@ -19,6 +22,8 @@ from domain.proposals import Content, Decision, ProposalKind, ProposalReason, St
 from domain.proposing import add_proposal, check_step, lock_proposals, settle_proposal
 from domain.terms import BudgetPlan, Configuration, load_configuration
 from domain.values import micro_per_minor
+from partners.plan import Plan
+from partners.toml_section import plain
 
 
 class OverdraftAsk(NamedTuple):
@@ -141,3 +146,28 @@ async def approve_overdraft(database: Database, clock: Clock, proposal_id: int, 
         return Step(settled, replayed=False)
 
     return await in_open_period(database, clock, raise_it)
+
+
+# ---------------------------------------------------------------- by the coalition file
+
+
+def refusals_of_raises(current: Configuration, plan: Plan) -> list[str]:
+    """A line per budget that a file would let overdraw by more than stands, which is for two clients to decide.
+
+    What stands is what the budget has, or the one that it follows. A partner's first budget may bring its own.
+    """
+    refusals = []
+    for change in plan.budgets:
+        partner, new = current.partners_by_code.get(change.partner_code), change.new
+        plans = () if partner is None else current.budget_plans.get(partner.id, ())
+        if new is None or not plans:
+            continue
+        earlier = [one for one in plans if one.starts <= new.starts]
+        stands_micro = max(earlier, key=lambda one: one.starts).overdraft_micro if earlier else 0
+        if new.overdraft_micro > stands_micro:
+            refusals.append(
+                f"{change.subject}: approved_overdraft {plain(new.overdraft_micro)} is more than the"
+                f" {plain(stands_micro)} that stands: an overdraft is proposed and approved by two clients of the"
+                " operator (proposeOverdraft, approveProposal); keep the key as it was"
+            )
+    return refusals

@@ -12,10 +12,12 @@ from domain.commands import Amount, Posted
 from domain.database import Database
 from domain.errors import ConfigurationError, RefusalCode, Refused
 from domain.proposals import Decision, Proposal, ProposalReason, ProposalState, Step
+from partners.apply import apply_coalition, plan_coalition
+from partners.coalition_file import parse_coalition
 from partners.overdrafts import OverdraftAsk, approve_overdraft, propose_overdraft
 from settlement.verifying import verify
 from tests.domain.books import check_books, contents
-from tests.domain.coalitions import coalition, partner
+from tests.domain.coalitions import Day, Table, coalition, partner
 from tests.domain.tills import APRIL, MARCH, Till, till_on
 from tests.factories import apply_toml
 
@@ -147,17 +149,52 @@ async def test_two_approvers_at_once_raise_it_once(till: Till) -> None:
 async def test_a_new_file_leaves_what_was_approved(till: Till) -> None:
     await approve(till, await proposed(till))
     await till.accept(till.purchase("k-1", "150.00"))
-    higher = {**OVERDRAWN, "limit": "1.20", "approved_overdraft": "0.10"}
+    higher = {**OVERDRAWN, "limit": "1.20"}
     await apply_toml(
         till.database, coalition(partner("grocer", budgets=higher), partner("fuel", budgets={"limit": "1.10"}))
     )
-    assert await windows(till) == [(MARCH, 650_000, 1_650_000)]
+    assert await windows(till) == [(MARCH, 550_000, 1_650_000)]
     lower = {**OVERDRAWN, "limit": "1.09"}
     with pytest.raises(ConfigurationError, match=r"limit 1\.64 is below the 1\.65 consumed"):
         await apply_toml(
             till.database, coalition(partner("grocer", budgets=lower), partner("fuel", budgets={"limit": "1.10"}))
         )
-    assert await windows(till) == [(MARCH, 650_000, 1_650_000)]
+    assert await windows(till) == [(MARCH, 550_000, 1_650_000)]
+
+
+CARRIED = {**OVERDRAWN, "approved_overdraft": "0.20"}
+
+
+async def test_a_file_brings_an_overdraft_with_a_first_budget_and_never_raises_one(database: Database) -> None:
+    async with till_on(database, coalition(partner("grocer", budgets=CARRIED), FUEL)) as till:
+        await till.enrolled("card-1")
+        assert (await till.accept(till.purchase("k-1", "115.00"))).points == 115
+        # Of the same budget, of one that follows it, of a partner that had none: more than stood is for two to decide.
+        later: list[Table] = [CARRIED, {**CARRIED, "from": Day("2017-04-01")}]
+        raised: list[Table] = [later[0], {**later[1], "approved_overdraft": "0.21"}]
+        earlier: Table = {**OVERDRAWN, "from": Day("2016-01-01"), "approved_overdraft": "0.01"}
+        before = await contents(database)
+        for subject, more, stands, budgets in (
+            ("budget of grocer from 2017-01-01", "0.21", "0.2", {**CARRIED, "approved_overdraft": "0.21"}),
+            ("budget of grocer from 2017-04-01", "0.21", "0.2", raised),
+            ("budget of grocer from 2016-01-01", "0.01", "0", [earlier, CARRIED]),
+        ):
+            file = parse_coalition(coalition(partner("grocer", budgets=budgets), FUEL))
+            for apply in (apply_coalition, plan_coalition):
+                with pytest.raises(ConfigurationError) as caught:
+                    await apply(database, file, clock=till.clock)
+                assert str(caught.value) == (
+                    f"{subject}: approved_overdraft {more} is more than the {stands} that stands: an overdraft is"
+                    " proposed and approved by two clients of the operator (proposeOverdraft, approveProposal); keep"
+                    " the key as it was"
+                )
+        assert await contents(database) == before
+        # Kept, passed on, lowered, or brought by a new partner it is none of that.
+        dear = partner("florist", budgets={**CARRIED, "approved_overdraft": "9.00"})
+        await apply_toml(database, coalition(partner("grocer", budgets=later), FUEL, dear))
+        lower: list[Table] = [{**one, "approved_overdraft": "0.17"} for one in later]
+        await apply_toml(database, coalition(partner("grocer", budgets=lower), FUEL, dear))
+        assert await windows(till) == [(MARCH, 170_000, 115 * 11_000)]
 
 
 async def test_a_partner_reads_its_own_overdrafts_alone(till: Till) -> None:

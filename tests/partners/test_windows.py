@@ -78,15 +78,14 @@ async def test_a_limit_reaches_the_window_that_is_open(database: Database) -> No
 
 
 async def test_an_overdraft_reaches_the_window_too(database: Database) -> None:
-    await sold(database)
-    toml = changed(
-        (
-            'limit = "1500.00"\non_limit = "PARTIAL"',
-            'limit = "1.00"\non_limit = "OVERDRAFT"\napproved_overdraft = "1.20"',
-        )
-    )
+    usual = 'limit = "1500.00"\non_limit = "PARTIAL"'
+    overdrawn = 'limit = "{}"\non_limit = "OVERDRAFT"\napproved_overdraft = "{}"'
+    first = await apply_toml(database, changed((usual, overdrawn.format("1500.00", "2.00"))))
+    async with open_till(database) as till:
+        await till.post(an_enrolment(first))
+    await sell_more(database, first, "first")
 
-    configuration = await apply_toml(database, toml)
+    configuration = await apply_toml(database, changed((usual, overdrawn.format("1.00", "1.20"))))
 
     assert await windows(database) == [(date(2017, 1, 1), 3, 1_000_000, 1_200_000, 1_100_000, MID_MARCH)]
     assert (await sell_more(database, configuration, "second")).points == 100
