@@ -78,7 +78,7 @@ class Summary:
             "postedByKind": dict(self.posted),
             "replayed": self.replayed,
             "rejected": sum(self.rejected.values()),
-            "rejectedByCode": dict(self.rejected),
+            "rejectedByCode": {str(code): rows for code, rows in self.rejected.items()},
             "bookedInLaterPeriod": self.later_period,
         }
 

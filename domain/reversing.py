@@ -22,7 +22,7 @@ from domain.receipts import balance_view, replayed
 from domain.rows import command_row, movement_row
 from domain.standing import is_left, member_now
 from domain.taking_back import take_back
-from domain.taking_part import check_settles
+from domain.taking_part import check_reversal_window, check_settles
 from domain.transferring import move_by_itself, pass_on
 
 
@@ -64,6 +64,7 @@ def decide_reverse(batch: Batch, command: Reverse) -> Posted:
         return replayed(batch, earlier, draws_on_budget=original.command.kind == CommandKind.EARN)
     batch.clock.check_occurred(command.occurred_at)
     check_settles(batch, command.partner_id, command.occurred_at)
+    check_reversal_window(batch, original.command, command.occurred_at)
     if original.command.kind == CommandKind.EARN:
         return _reverse_earn(batch, command, original, ask, print_)
     return _reverse_burn(batch, command, original, ask, print_)

@@ -1,11 +1,12 @@
 """Whether a partner may issue, burn or settle when something happened: suspended ones may not, nor those that left.
 
-What is raised is Refused(PARTNER_SUSPENDED, PARTNER_LEFT, PROGRAMME_ENDED).
+What is raised is Refused(PARTNER_SUSPENDED, PARTNER_LEFT, PROGRAMME_ENDED, REVERSAL_WINDOW_OVER).
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from domain.batch import Batch
+from domain.commands import CommandRow
 from domain.endings import final_period_id, has_ended, programme_final_id
 from domain.errors import RefusalCode, Refused
 from domain.periods import local_date
@@ -66,6 +67,22 @@ def check_settles(batch: Batch, partner_id: int, occurred_at: datetime) -> None:
     refused = _run_off_over(batch, partner_id, occurred_at)
     if refused is not None:
         raise refused
+
+
+def check_reversal_window(batch: Batch, original: CommandRow, occurred_at: datetime) -> None:
+    """Raises Refused(REVERSAL_WINDOW_OVER) where its contract takes no reversal of the original any more.
+
+    The window is that of the partner's terms when the original happened, and ends with a local day. What history tells
+    was accepted then.
+    """
+    terms = batch.configuration.terms_at(original.partner_id, original.occurred_at)
+    if terms is None or terms.reversal_days is None or batch.clock.is_history:
+        return
+    zone = batch.configuration.programme.zone
+    last_day = local_date(original.occurred_at, zone) + timedelta(days=terms.reversal_days)
+    if local_date(occurred_at, zone) > last_day:
+        message = f"the contract took reversals of it until {last_day}: ask the operator for an adjustment"
+        raise Refused(RefusalCode.REVERSAL_WINDOW_OVER, message, "occurredAt")
 
 
 def _not_taking_part(

@@ -147,7 +147,8 @@ class Store:
 class Terms:
     """One version of a partner's contract; prices are per point (SETTLEMENT.md c.1: i, s, r, beta, F).
 
-    ``pending_days`` is the return window: points are pending until it is over.
+    ``pending_days`` is the return window: points are pending until it is over. ``reversal_days``: for how many local
+    days after its own a purchase or a burn may be reversed; None: for ever.
     """
 
     id: int
@@ -160,6 +161,7 @@ class Terms:
     breakage_share_ppm: int
     fixed_fee_micro: int
     pending_days: int = 0
+    reversal_days: int | None = None
 
     @property
     def gross_price_micro(self) -> int:
@@ -386,7 +388,7 @@ PARTNER_SQL = text(
 STORE_SQL = text("SELECT id, partner_id, code, name FROM store ORDER BY id")
 TERMS_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), issue_price_micro, service_fee_micro, reimbursement_micro,"
-    " breakage_share_ppm, fixed_fee_micro, pending_days FROM terms ORDER BY partner_id, lower(valid)"
+    " breakage_share_ppm, fixed_fee_micro, pending_days, reversal_days FROM terms ORDER BY partner_id, lower(valid)"
 )
 BUDGET_PLAN_SQL = text(
     "SELECT id, partner_id, lower(valid), upper(valid), per_period, limit_micro, overdraft_micro, on_limit,"

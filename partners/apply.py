@@ -74,9 +74,9 @@ UPDATE_STORE_SQL = text("UPDATE store SET name = :name WHERE id = :id")
 INSERT_TERMS_SQL = text(
     """
     INSERT INTO terms (partner_id, valid, issue_price_micro, service_fee_micro, reimbursement_micro,
-                       breakage_share_ppm, fixed_fee_micro, pending_days)
+                       breakage_share_ppm, fixed_fee_micro, pending_days, reversal_days)
     VALUES (:partner_id, daterange(:starts, :ends), :issue_price_micro, :service_fee_micro,
-            :reimbursement_micro, :breakage_share_ppm, :fixed_fee_micro, :pending_days)
+            :reimbursement_micro, :breakage_share_ppm, :fixed_fee_micro, :pending_days, :reversal_days)
     """
 )
 UPDATE_TERMS_SQL = text(
@@ -85,7 +85,7 @@ UPDATE_TERMS_SQL = text(
        SET valid = daterange(:starts, :ends), issue_price_micro = :issue_price_micro,
            service_fee_micro = :service_fee_micro, reimbursement_micro = :reimbursement_micro,
            breakage_share_ppm = :breakage_share_ppm, fixed_fee_micro = :fixed_fee_micro,
-           pending_days = :pending_days
+           pending_days = :pending_days, reversal_days = :reversal_days
      WHERE id = :id
     """
 )

@@ -45,7 +45,7 @@ NO_REGION = "ZZ"
 """Region of a programme whose time zone belongs to no country: phone numbers then need their country code."""
 
 CURRENCY_DIGITS_MAX = 4
-PENDING_DAYS_MAX = 3660
+WINDOW_DAYS_MAX = 3660
 DAYS_MAX = 366
 TAXED_KINDS = tuple(kind for kind in LineKind if kind not in UNTAXED_LINES)
 
@@ -100,6 +100,7 @@ class TermsSection:
     breakage_share_ppm: int
     fixed_fee_micro: int
     pending_days: int = 0
+    reversal_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +234,10 @@ def _programme(root: Section) -> ProgrammeSection | None:
         grace_days=section.whole("grace_days", 0, 3660, default=30),
         max_backdate_days=section.whole("max_backdate_days", 0, 36600, default=30),
         member_transfers=section.flag("member_transfers", default=False),
-        transfer_max_points=_points_or_none(section, "transfer_max_points"),
-        transfer_max_points_per_day=_points_or_none(section, "transfer_max_points_per_day"),
+        transfer_max_points=_whole_or_none(section, "transfer_max_points", 1, POINTS_MAX),
+        transfer_max_points_per_day=_whole_or_none(section, "transfer_max_points_per_day", 1, POINTS_MAX),
         claw_back=section.choice("claw_back", tuple(ClawBack), default=ClawBack.OWN_LOT_THEN_ISSUER),
-        negative_limit_points=_points_or_none(section, "negative_limit_points"),
+        negative_limit_points=_whole_or_none(section, "negative_limit_points", 1, POINTS_MAX),
         hold_minutes=section.whole("hold_minutes", 1, HOLD_MAX_MINUTES, default=HOLD_MINUTES),
         advice_days=section.whole("advice_days", 0, DAYS_MAX, default=0),
         dispute_days=section.whole("dispute_days", 0, DAYS_MAX, default=7),
@@ -257,8 +258,8 @@ def _programme(root: Section) -> ProgrammeSection | None:
     return programme if section.sound else None
 
 
-def _points_or_none(section: Section, key: str) -> int | None:
-    return section.whole(key, 1, POINTS_MAX) if section.has(key) else None
+def _whole_or_none(section: Section, key: str, low: int, high: int) -> int | None:
+    return section.whole(key, low, high) if section.has(key) else None
 
 
 def _expiry_months(section: Section, expiry: str) -> int | None:
@@ -315,7 +316,7 @@ def _partner(
         state=section.choice("state", STATES, default="ACTIVE"),
         reference_unique=section.flag("reference_unique", default=True),
         risk=section.choice("risk", RISKS, default="NORMAL"),
-        hold_minutes=_own_hold_minutes(section),
+        hold_minutes=_whole_or_none(section, "hold_minutes", 1, HOLD_MAX_MINUTES),
         stores=_stores(section),
         terms=_all_terms(section, digits),
         budgets=_budgets(section, digits, PeriodKind(programme.period) if programme else None),
@@ -327,10 +328,6 @@ def _partner(
         run_off_until=run_off_until,
     )
     return partner if section.sound else None
-
-
-def _own_hold_minutes(section: Section) -> int | None:
-    return section.whole("hold_minutes", 1, HOLD_MAX_MINUTES) if section.has("hold_minutes") else None
 
 
 def _stores(partner: Section) -> tuple[StoreSection, ...]:
@@ -359,6 +356,7 @@ def _version_sections(partner: Section, key: str, name: str, known: Sequence[str
 def _all_terms(partner: Section, currency_digits: int) -> tuple[TermsSection, ...]:
     known = (
         "from", "to", "issue_price", "service_fee", "reimbursement", "breakage_share", "fixed_fee", "pending_days",
+        "reversal_days",
     )  # fmt: skip
     versions = []
     for section in _version_sections(partner, "terms", "terms", known):
@@ -370,7 +368,8 @@ def _all_terms(partner: Section, currency_digits: int) -> tuple[TermsSection, ..
             reimbursement_micro=section.micro("reimbursement", PRICE_MAX_MICRO),
             breakage_share_ppm=section.micro("breakage_share", MICRO_PER_UNIT, default=0),
             fixed_fee_micro=section.micro("fixed_fee", MONEY_MAX_MICRO, digits=currency_digits, default=0),
-            pending_days=section.whole("pending_days", 0, PENDING_DAYS_MAX, default=0),
+            pending_days=section.whole("pending_days", 0, WINDOW_DAYS_MAX, default=0),
+            reversal_days=_whole_or_none(section, "reversal_days", 0, WINDOW_DAYS_MAX),
         )
         versions.append((section, terms))
     return _in_order(versions)

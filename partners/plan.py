@@ -43,8 +43,8 @@ Wanted = TypeVar(
 NOT_COMPARED = frozenset({"code", "starts", "stores", "terms", "budgets", "earn_rules", "taxes"})
 """Fields that name a thing, or hold things with changes of their own."""
 
-ENDS = frozenset({"leaves_on", "run_off_until", "issue_ends", "burn_ends"})
-"""Dates with which something ends; what is new mostly has none."""
+ENDS = frozenset({"leaves_on", "run_off_until", "issue_ends", "burn_ends", "reversal_days"})
+"""With what something ends; what is new mostly has none."""
 
 COALITION = ""
 """Where a thing of the file belongs to no partner of it."""

@@ -31,6 +31,7 @@ described_enum(
         "ALREADY_REVERSED": "Nothing is left to reverse.",
         "EXCEEDS_ORIGINAL": "More would be reversed than is left of the original.",
         "NOT_REVERSIBLE": "Only purchases and burns can be reversed. Void an authorization; reverse its capture.",
+        "REVERSAL_WINDOW_OVER": "The contract takes no reversal so long after the original. Ask the operator.",
         "HOLD_EXPIRED": "The authorization timed out; its points are free again. Burn what is still to be paid.",
         "HOLD_RESOLVED": "The authorization was captured or voided before.",
         "OCCURRED_IN_FUTURE": "occurredAt is more than five minutes ahead. Check the till's clock and time zone.",

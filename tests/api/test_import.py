@@ -136,6 +136,14 @@ async def test_bad_rows_are_rejected_alone_with_line_and_code(database: Database
     assert await balance(database) == 107
 
 
+async def test_a_return_after_the_contract_s_window_is_rejected(database: Database, tmp_path: Path) -> None:
+    await apply_toml(database, COALITION_TOML.replace('fixed_fee = "50.00"', 'fixed_fee = "50.00"\nreversal_days = 1'))
+    in_time = RETURN.replace("v1", "v0").replace("03-04T09:00:00+01:00,50.25", "03-03T23:59:59+01:00,10.05")
+    summary, rejects = await load(database, tmp_path, bulk(ENROLL, EARN, in_time, RETURN))
+    assert [(row["line"], row["code"]) for row in rejects] == [("5", "REVERSAL_WINDOW_OVER")]
+    assert (summary.as_json()["posted"], await balance(database)) == (3, 90)
+
+
 async def test_a_reference_of_an_earn_and_a_burn_is_ambiguous(database: Database, tmp_path: Path) -> None:
     await apply_toml(database)
     both = "burn,b9,grocer,s1,card,card-1,2017-03-03T09:00:00+01:00,,,5,r1"

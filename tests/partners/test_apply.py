@@ -288,19 +288,20 @@ async def test_a_return_window_and_a_risk_class_are_written_and_told(database: D
     await apply_toml(database)
     toml = changed(
         ('category = "supermarket"', 'category = "supermarket"\nrisk = "PAID_FIRST"'),
-        ('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14'),
+        ('fixed_fee = "50.00"', 'fixed_fee = "50.00"\npending_days = 14\nreversal_days = 120'),
     )
 
     applied = await apply_coalition(database, parse_coalition(toml), clock=fixed_clock())
 
     assert applied.plan.lines() == [
         "change partner grocer: risk NORMAL → PAID_FIRST",
-        "change terms of grocer from 2017-01-01: pending_days 0 → 14",
+        "change terms of grocer from 2017-01-01: pending_days 0 → 14, reversal_days none → 120",
         "16 unchanged",
     ]
     configuration = await apply_toml(database, toml)
     assert configuration.partners[1].risk == "PAID_FIRST"
-    assert [terms.pending_days for terms in configuration.terms[1]] == [14, 0]
+    said = [(terms.pending_days, terms.reversal_days) for terms in configuration.terms[1]]
+    assert said == [(14, 120), (0, None)]
 
 
 async def test_terms_and_rules_of_pending_points_keep_what_they_said(database: Database) -> None:
