@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from domain.lots import PendingAward
-from domain.terms import Configuration, Partner, Programme
+from domain.terms import PAID_FIRST, Configuration, Partner, Programme
 from domain.values import OPERATOR_ID
 
 
@@ -47,17 +47,23 @@ def is_settled_as_leaver(configuration: Configuration, partner_id: int, period_i
 def lapses(configuration: Configuration, award: PendingAward, period_id: int, instant: datetime) -> bool:
     """Whether a pending award can no longer become usable then: nobody is left to pay for it, or to take its points.
 
-    What was due before that is confirmed however late it is found. What waits for money when the purchase's partner is
-    gone and settled, waits in vain.
+    What was due before that is confirmed however late it is found. What waits for the money of the purchase's partner
+    waits in vain once that is gone and settled; a bonus that waits for its funder's money alone does not.
     """
     programme = configuration.programme
     if has_ended(programme, instant):
         assert programme.burn_ends_at is not None
         return award.waits_for_payment or award.release_at >= programme.burn_ends_at
-    if award.waits_for_payment and is_settled_out(configuration, award.partner_id, period_id):
+    if waits_for_partner(configuration, award) and is_settled_out(configuration, award.partner_id, period_id):
         return True
     if award.funder_id == OPERATOR_ID or not is_settled_out(configuration, award.funder_id, period_id):
         return False
     last_id = final_period_id(programme, configuration.partners[award.funder_id])
     assert last_id is not None
     return award.waits_for_payment or award.release_at >= programme.calendar.span(last_id).closes_at
+
+
+def waits_for_partner(configuration: Configuration, award: PendingAward) -> bool:
+    """Whether it waits for the money of the purchase's partner, and not for that of a bonus's funder alone."""
+    is_bonus = award.funder_id not in (OPERATOR_ID, award.partner_id)
+    return award.waits_for_payment and not (is_bonus and configuration.partners[award.partner_id].risk != PAID_FIRST)

@@ -15,7 +15,7 @@ from domain.confirming import cancel
 from domain.endings import final_period_id, lapses
 from domain.ledger import fingerprint
 from domain.lots import Account, PendingAward
-from domain.terms import PARTNER_SQL, PROGRAMME_SQL, Partner, Programme
+from domain.terms import PAID_FIRST, PARTNER_SQL, PROGRAMME_SQL, Partner, Programme
 from domain.values import OPERATOR_ID
 
 LAPSE_KEY = "system:lapse:{}"
@@ -85,9 +85,12 @@ LAPSED_SOURCES = (
          FROM unnest(CAST(:gone_ids AS integer[]), CAST(:gone_since AS timestamptz[])) AS gone (id, since)
          JOIN pending_award AS p ON p.funder_id = gone.id AND p.open_points > 0
         WHERE p.waits_for_payment OR p.release_at >= gone.since""",
-    """SELECT p.release_at AS due_at, p.account_id
+    # As ``endings.waits_for_partner`` says.
+    f"""SELECT p.release_at AS due_at, p.account_id
          FROM unnest(CAST(:gone_ids AS integer[])) AS gone (id)
-         JOIN pending_award AS p ON p.partner_id = gone.id AND p.open_points > 0 AND p.waits_for_payment""",
+         JOIN partner AS q ON q.id = gone.id
+         JOIN pending_award AS p ON p.partner_id = q.id AND p.open_points > 0 AND p.waits_for_payment
+        WHERE q.risk = '{PAID_FIRST}' OR p.funder_id IN ({OPERATOR_ID}, q.id)""",  # noqa: S608 (constants)
 )
 """Where lapsed awards are, as ``domain.sweeping.DUE_SOURCES``."""
 

@@ -3,7 +3,7 @@
 from domain.batch import Batch, CommandInput, Original
 from domain.commands import CommandKind, ConfirmPayment, MovementKind, Posted
 from domain.confirming import confirm, confirmation_row, movement
-from domain.endings import lapses
+from domain.endings import lapses, waits_for_partner
 from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.ledger import fingerprint
@@ -42,12 +42,14 @@ def decide_payment(batch: Batch, command: ConfirmPayment) -> Posted:
         again = replayed(batch, earlier, draws_on_budget=False)
         return again._replace(awards=award_results(batch, purchase))
     batch.clock.check_occurred(command.occurred_at)
-    check_settles(batch, command.partner_id, command.occurred_at)
     awards = [award.pending for award in purchase.awards if award.pending is not None]
     period_id = batch.clock.booking(command.occurred_at).period_id
     waiting = [award for award in awards if award.waits_for_payment and award.open_points]
     instant = batch.clock.expiry_instant(command.occurred_at)
     paid = [award for award in waiting if not lapses(batch.configuration, award, period_id, instant)]
+    if not paid or any(waits_for_partner(batch.configuration, award) for award in paid):
+        # That a bonus's funder paid is of no concern to a partner that left.
+        check_settles(batch, command.partner_id, command.occurred_at)
     if not paid:
         message = "no points of this purchase wait for a payment: they never did, it was confirmed, or all is returned"
         raise Refused(RefusalCode.NOTHING_PENDING, message)

@@ -47,9 +47,14 @@ class Endings:
         """Whether nobody is left to pay for a pending award, or to take its points: what was due before that is not."""
         if self.has_ended(at):
             return bool(award["waits"] or self.days.day(award["release"]) > self.programme["burn_ends"])
-        if award["waits"] and self.is_settled_out(award["seller"], label):
+        if self.waits_for_seller(award) and self.is_settled_out(award["seller"], label):
             return True
         last = self.final(award["funder"]) if award["funder"] in self.partners else None
         if last is None or label <= last:
             return False
         return bool(award["waits"] or self.days.period(self.days.day(award["release"])) > last)
+
+    def waits_for_seller(self, award: dict[str, Any]) -> bool:
+        """Whether the money that it waits for is that of the partner of the purchase."""
+        is_own = award["funder"] not in self.partners or award["funder"] == award["seller"]
+        return bool(award["waits"] and (is_own or self.partners[award["seller"]].get("risk") == "PAID_FIRST"))

@@ -7,7 +7,7 @@ from tests.model.ledger import OPERATOR, Ledger, No
 SELLS = ("earn", "enroll")
 BURNS = ("burn", "authorize")
 MOVES = ("transfer", "found", "join", "leave")
-SETTLES = (*SELLS, *BURNS, "capture", "reverse", "pay")
+SETTLES = (*SELLS, *BURNS, "capture", "reverse")
 
 
 # ---------------------------------------------------------------- what may still happen

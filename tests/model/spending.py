@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tests.model.leaving import cancel_lapsed
+from tests.model.leaving import cancel_lapsed, check_settles
 from tests.model.ledger import Dict, Ledger, No, micro
 from tests.model.owing import pay_back
 from tests.model.taking import make_good
@@ -139,6 +139,9 @@ def pay(ledger: Ledger, record: Dict) -> None:
         if award["open"] and award["waits"] and is_pending(award)
         and not ledger.ends.lapses(award, ledger.period, ledger.then)
     ]  # fmt: skip
+    command = record["command"]
+    if not waiting or any(ledger.ends.waits_for_seller(award) for award in waiting):
+        check_settles(ledger, command["partner"], ledger.days.day(command["at"]))
     if not waiting:
         raise No("NOTHING_PENDING")
     for award in waiting:

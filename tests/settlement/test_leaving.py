@@ -247,6 +247,33 @@ async def test_nobody_is_left_to_say_that_the_money_came_in(database: Database) 
         await closed(till, 2, 3, 4, 5)
 
 
+async def test_a_bonus_waits_for_its_funder_where_the_till_s_partner_has_left(database: Database) -> None:
+    bonus = campaign("spring", ("grocer", "1"), bonus_points=50)
+    plain = leaving(bonus, grocer={"risk": "PAID_FIRST"}, terms={"fixed_fee": "0"})
+    async with opened(database, plain) as till:
+        till.clock.to(2017, 3, 15)
+        await till.accept(till.purchase("k", "0.50", partner="fuel"))
+        await till.accept(till.purchase("never", "0.50", partner="fuel"))
+        await closed(till, 2, 3, 4, 5)
+        # The grocer still owes its bonus; that the fuel station is gone is no fault of it, nor of the member.
+        till.clock.to(2017, 6, 2)
+        assert await sweep_all(till) == 0
+        paid = await till.accept(ConfirmPayment(FUEL, "money", OriginalRef(key="k"), till.clock.now))
+        assert (paid.points, paid.balance.available, paid.balance.pending) == (50, 50, 50)
+        rows = (
+            "SELECT kind, party_id, points, issue_value_micro, period_id FROM transaction WHERE points <> 0 ORDER BY id"
+        )
+        assert await till.rows(rows) == [
+            ("EARN_PENDING", 1, 50, 0, MARCH),
+            ("EARN_PENDING", 1, 50, 0, MARCH),
+            ("CONFIRM", 1, 50, -500_000, JUNE),
+        ]
+        await till.refuse(ConfirmPayment(FUEL, "again", OriginalRef(key="k"), till.clock.now), RefusalCode.PARTNER_LEFT)
+        await closed(till, 6)
+        assert await statement(till, JUNE) is None
+        assert await till.rows("SELECT period_id, partner_id FROM final_statement") == [(MAY, FUEL)]
+
+
 async def test_a_job_that_is_late_takes_nothing_from_the_member(database: Database) -> None:
     async with opened(database, leaving(terms={"pending_days": 30, "fixed_fee": "0"})) as till:
         till.clock.to(2017, 3, 15)
