@@ -1,7 +1,10 @@
 """How the server plans the statements of a batch: look-ups stay look-ups while the tables grow from nothing."""
 
+from collections.abc import Awaitable, Callable
+
 from sqlalchemy import text
 
+from domain.account_loading import MERGED_WITH_SQL
 from domain.database import Database
 from domain.loading import ORIGINALS_SQL
 
@@ -26,3 +29,15 @@ async def test_a_table_without_statistics_is_not_read_whole(database: Database) 
         plan = "\n".join(line for (line,) in explained.all())
     assert " on command " in plan
     assert "Seq Scan on command " not in plan
+
+
+async def test_undone_merges_of_a_member_are_found_without_reading_all(
+    database: Database, tamper: Callable[[str], Awaitable[None]]
+) -> None:
+    await tamper("INSERT INTO member_merge SELECT n, n + 1, n, n + 1, n, n FROM generate_series(1, 20000) AS n")
+    await tamper("ANALYZE member_merge")
+    async with database.batch() as connection:
+        explained = await connection.execute(text(f"EXPLAIN {MERGED_WITH_SQL.text}"), {"members": [17]})
+        plan = "\n".join(line for (line,) in explained.all())
+    assert "member_merge_duplicate" in plan
+    assert "Seq Scan on member_merge" not in plan
