@@ -27,6 +27,8 @@ class SweepSummary:
     confirmed_awards: int = 0
     confirmed_points: int = 0
     timed_out_holds: int = 0
+    lapsed_awards: int = 0
+    lapsed_points: int = 0
     expired_reversals: int = 0
     failed: int = 0
 
@@ -39,6 +41,8 @@ class SweepSummary:
             "confirmedAwards": self.confirmed_awards,
             "confirmedPoints": self.confirmed_points,
             "timedOutHolds": self.timed_out_holds,
+            "lapsedAwards": self.lapsed_awards,
+            "lapsedPoints": self.lapsed_points,
             "expiredReversals": self.expired_reversals,
             "failed": self.failed,
         }
@@ -50,6 +54,8 @@ class SweepSummary:
         self.confirmed_awards += swept.confirmed_awards
         self.confirmed_points += swept.confirmed_points
         self.timed_out_holds += swept.timed_out_holds
+        self.lapsed_awards += swept.lapsed_awards
+        self.lapsed_points += swept.lapsed_points
 
 
 async def sweep_all(

@@ -16,15 +16,15 @@ QUANTITY_DIGITS = 3
 QUANTITY_MAX_MILLI = 10**12
 
 
-def checked_amount(amount: Amount, programme: Programme, field: str) -> int:
-    """A command's money in minor units of the programme's currency.
+def checked_amount(amount: Amount, programme: Programme, field: str, *, is_positive: bool = False) -> int:
+    """A command's money in minor units of the programme's currency; ``is_positive``: more than nothing.
 
     Raises Refused(CURRENCY_MISMATCH, AMOUNT_INVALID).
     """
     if amount.currency != programme.currency:
         message = f"amounts are in {programme.currency} here"
         raise Refused(RefusalCode.CURRENCY_MISMATCH, message, f"{field}.currency")
-    return amount_minor(amount.value, programme.currency_digits, f"{field}.amount")
+    return amount_minor(amount.value, programme.currency_digits, f"{field}.amount", is_positive=is_positive)
 
 
 def rated_lines(lines: Sequence[BasketLine], programme: Programme) -> tuple[RatedLine, ...]:

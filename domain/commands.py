@@ -113,30 +113,29 @@ class Earn(NamedTuple):
     lines: tuple[BasketLine, ...] | None = None
 
 
-class Burn(NamedTuple):
+class BurnFields(NamedTuple):
+    """What a burn says, and an authorization of one."""
+
+    partner_id: int
+    key: str
+    member: MemberRef
+    points: int
+    occurred_at: datetime
+    reference: str
+    store: StoreRef = StoreRef()
+    channel: str | None = None
+
+
+class Burn(BurnFields):
     """Points spent at the partner."""
 
-    partner_id: int
-    key: str
-    member: MemberRef
-    points: int
-    occurred_at: datetime
-    reference: str
-    store: StoreRef = StoreRef()
-    channel: str | None = None
+    __slots__ = ()
 
 
-class Authorize(NamedTuple):
+class Authorize(BurnFields):
     """Points set aside at the partner for a burn that is not certain yet."""
 
-    partner_id: int
-    key: str
-    member: MemberRef
-    points: int
-    occurred_at: datetime
-    reference: str
-    store: StoreRef = StoreRef()
-    channel: str | None = None
+    __slots__ = ()
 
 
 class OriginalRef(NamedTuple):
@@ -185,21 +184,15 @@ class Sweep(NamedTuple):
     """
 
     account_id: int
+    occurred_at: None = None
+    """Now, whenever that is, as of every command that does not say when it occurred."""
+
+    partner_id: int = OPERATOR_ID
 
     @property
     def key(self) -> str:
         """Names it in logs and refusals; it is no idempotency key."""
         return f"system:sweep:{self.account_id}"
-
-    @property
-    def partner_id(self) -> int:
-        """The operator's."""
-        return OPERATOR_ID
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
 
 
 class Transfer(NamedTuple):
@@ -253,11 +246,7 @@ class Merge(NamedTuple):
     keep: MemberRef
     duplicate: MemberRef
     reason: str | None = None
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
+    occurred_at: None = None
 
 
 class Unmerge(NamedTuple):
@@ -267,11 +256,7 @@ class Unmerge(NamedTuple):
     key: str
     original: OriginalRef
     reason: str | None = None
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
+    occurred_at: None = None
 
 
 NO_POOL_ID = 0
@@ -285,11 +270,7 @@ class CreatePool(NamedTuple):
     key: str
     member: MemberRef
     reason: str | None = None
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
+    occurred_at: None = None
 
 
 class JoinPool(NamedTuple):
@@ -302,11 +283,7 @@ class JoinPool(NamedTuple):
     role: PoolRole = PoolRole.MEMBER
     burn_limit: int | None = None
     reason: str | None = None
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
+    occurred_at: None = None
 
 
 class LeavePool(NamedTuple):
@@ -316,11 +293,7 @@ class LeavePool(NamedTuple):
     key: str
     member: MemberRef
     reason: str | None = None
-
-    @property
-    def occurred_at(self) -> None:
-        """Now, whenever that is."""
-        return
+    occurred_at: None = None
 
 
 Command = (
@@ -461,6 +434,8 @@ class Swept(NamedTuple):
     confirmed_awards: int = 0
     confirmed_points: int = 0
     timed_out_holds: int = 0
+    lapsed_awards: int = 0
+    lapsed_points: int = 0
 
     @property
     def replayed(self) -> bool:

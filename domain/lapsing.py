@@ -22,16 +22,18 @@ LAPSE_KEY = "system:lapse:{}"
 """Key of the command that cancels what lapsed of a purchase, by its first such award: it cannot be booked twice."""
 
 
-def cancel_lapsed(batch: Batch, account: Account, cause: Cause) -> None:
+def cancel_lapsed(batch: Batch, account: Account, cause: Cause) -> list[int]:
     """Cancels what lapsed of the account, a command per purchase, in the name of the partner where that was.
 
-    A return of no goods: what comes back of the purchase later takes no points any more, and none are missing.
+    A return of no goods: what comes back of the purchase later takes no points any more, and none are missing. Answers
+    the points of each award that lapsed.
     """
     lapsed = [
         award
         for award in account.awards
         if award.open_points and lapses(batch.configuration, award, cause.period_id, cause.recorded_at)
     ]
+    lapsed_points = [award.open_points for award in lapsed]
     for _, group in groupby(sorted(lapsed, key=attrgetter("command_id", "id")), key=attrgetter("command_id")):
         awards = list(group)
         row = _command_row(batch, awards, cause)
@@ -47,6 +49,7 @@ def cancel_lapsed(batch: Batch, account: Account, cause: Cause) -> None:
         batch.new_commands.append((row, CommandInput(print_, reference_unique=False)))
         for award in awards:
             cancel(batch, row, award, award.open_points)
+    return lapsed_points
 
 
 def _command_row(batch: Batch, awards: Sequence[PendingAward], cause: Cause) -> CommandRow:

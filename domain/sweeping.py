@@ -41,7 +41,7 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
     timed_out = time_out_due(batch, account, now)
     confirmed_points = [award.open_points for award in due_awards(batch, account, cause.period_id, now)]
     confirm_due(batch, account, cause.period_id, now)
-    cancel_lapsed(batch, account, cause)
+    lapsed_points = cancel_lapsed(batch, account, cause)
     # After it, so that what is confirmed too late to be of use expires with the rest.
     instant = batch.clock.expiry_instant(now)
     past = [lot.remaining for lot in account.lots if lot.remaining and lot.is_past(instant)]
@@ -57,6 +57,8 @@ def decide_sweep(batch: Batch, command: Sweep) -> Swept:
         confirmed_awards=len(confirmed_points),
         confirmed_points=sum(confirmed_points),
         timed_out_holds=timed_out,
+        lapsed_awards=len(lapsed_points),
+        lapsed_points=sum(lapsed_points),
     )
 
 

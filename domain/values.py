@@ -85,17 +85,18 @@ def scaled(amount: Decimal, digits: int) -> int | None:
     return whole if whole == shifted else None
 
 
-def amount_minor(amount: Decimal, currency_digits: int, field: str) -> int:
-    """A till's amount in minor units, checked: finite, not negative, within range, no finer than the currency.
+def amount_minor(amount: Decimal, currency_digits: int, field: str, *, is_positive: bool = False) -> int:
+    """A caller's amount in minor units, checked: finite, within range, no finer than the currency, not negative.
 
-    Raises Refused(AMOUNT_INVALID) naming ``field``.
+    ``is_positive``: nor 0. Raises Refused(AMOUNT_INVALID) naming ``field``.
     """
     minor = scaled(amount, currency_digits)
     if minor is None:
         message = f"the amount must be a number with at most {currency_digits} decimals"
         raise Refused(RefusalCode.AMOUNT_INVALID, message, field)
-    if not 0 <= minor <= AMOUNT_MAX_UNITS * 10**currency_digits:
-        message = f"the amount must be between 0 and {AMOUNT_MAX_UNITS}"
+    if not is_positive <= minor <= AMOUNT_MAX_UNITS * 10**currency_digits:
+        bounds = "more than 0 and at most" if is_positive else "between 0 and"
+        message = f"the amount must be {bounds} {AMOUNT_MAX_UNITS}"
         raise Refused(RefusalCode.AMOUNT_INVALID, message, field)
     return minor
 

@@ -66,9 +66,7 @@ async def propose_overdraft(database: Database, clock: Clock, client_id: str, ke
         if configuration is None or ask.partner_id not in configuration.partners:
             raise Refused(RefusalCode.INPUT_INVALID, "there is no such partner", "partnerId")
         programme, now = configuration.programme, clock()
-        minor = checked_amount(ask.amount, programme, "amount")
-        if minor == 0:
-            raise Refused(RefusalCode.AMOUNT_INVALID, "the amount must be more than 0", "amount.amount")
+        minor = checked_amount(ask.amount, programme, "amount", is_positive=True)
         content = Content(
             ProposalKind.OVERDRAFT,
             ask.partner_id,

@@ -35,9 +35,7 @@ def known_partner(configuration: Configuration, partner_id: int | None) -> int:
 
 def positive_minor(amount: Amount, programme: Programme) -> int:
     """An amount of more than nothing, in minor units. Raises Refused(AMOUNT_INVALID, CURRENCY_MISMATCH)."""
-    if amount.value.is_signed() or not (minor := checked_amount(amount, programme, "amount")):
-        raise Refused(RefusalCode.AMOUNT_INVALID, "the amount must be more than 0", "amount.amount")
-    return minor
+    return checked_amount(amount, programme, "amount", is_positive=True)
 
 
 def signed_micro(amount: Amount, programme: Programme) -> int:

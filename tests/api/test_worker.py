@@ -19,6 +19,7 @@ from api import embedded, worker
 from api.runtime import Runtime
 from api.sweeping import PAGE_ACCOUNTS, SweepSummary, a_queue, sweep_all
 from api.worker import Desk, ScheduledJob, keep_running, queries_on
+from domain.commands import Swept
 from domain.database import POSTING_ROLE, Database
 from domain.terms import ConfigurationCache
 from tests.api.processes import Coalition, Process, a_coalition
@@ -305,3 +306,21 @@ def test_a_worker_that_is_killed_is_followed_by_another_that_drains_when_told_to
             assert json.loads(coalition.run("verify", "--json"))["holds"]
         finally:
             ledger.close()
+
+
+def test_a_pass_adds_up_whatever_sweeps_did() -> None:
+    summary = SweepSummary(accounts=2)
+    for factor in (1, 10):
+        summary.add(Swept(7, *(factor * number for number in range(1, 8))))
+    assert summary.as_json() == {
+        "accounts": 2,
+        "expiredLots": 11,
+        "expiredPoints": 22,
+        "confirmedAwards": 33,
+        "confirmedPoints": 44,
+        "timedOutHolds": 55,
+        "lapsedAwards": 66,
+        "lapsedPoints": 77,
+        "expiredReversals": 0,
+        "failed": 0,
+    }

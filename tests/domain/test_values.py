@@ -121,6 +121,13 @@ def test_the_largest_amount_is_taken(text: str, digits: int) -> None:
     assert amount_minor(Decimal(text), digits, "amount") == AMOUNT_MAX_UNITS * 10**digits
 
 
+@pytest.mark.parametrize("text", ["0", "-0.01", "1000000000000.01"])
+def test_where_nothing_is_none_either_the_refusal_says_so(text: str) -> None:
+    with pytest.raises(Refused, match=r"must be more than 0 and at most 1000000000000$"):
+        amount_minor(Decimal(text), 2, "amount.amount", is_positive=True)
+    assert amount_minor(Decimal("0.01"), 2, "amount.amount", is_positive=True) == 1
+
+
 @given(st.integers(min_value=-(2**63), max_value=2**63))
 def test_micro_units_are_shown_with_six_decimals(micro: int) -> None:
     shown = decimal_from_micro(micro)

@@ -182,8 +182,7 @@ class Driver(RuleBasedStateMachine):
             self.auditor.begin(self.now)
             expected = sweep(self.auditor, name)
             outcome = self.run(self.queues[False].post(Sweep(account_id)))
-            assert isinstance(outcome, Swept), outcome
-            assert outcome[1:] == expected
+            assert outcome == Swept(account_id, *expected)
 
     @rule(days=st.integers(0, 10))
     def period_end(self, days: int) -> None:

@@ -48,15 +48,18 @@ def check_settles(ledger: Ledger, partner: str, day: date) -> None:
 # ---------------------------------------------------------------- what lapses
 
 
-def cancel_lapsed(ledger: Ledger, account: str) -> None:
-    """As if it came back, without goods."""
+def cancel_lapsed(ledger: Ledger, account: str) -> list[int]:
+    """As if it came back, without goods; answers the points of each award."""
+    points = []
     for award in ledger.awards:
         if award["account"] == account and award["open"] and ledger.ends.lapses(award, ledger.period, ledger.then):
             ledger.note_row()
             ledger.last_user[account] = award["person"]
             if award["window"] is not None:
                 ledger.draw(award["window"], "reserved", -award["open"] * (award["price"] + award["fee"]))
+            points.append(int(award["open"]))
             award["open"] = 0
+    return points
 
 
 # ---------------------------------------------------------------- the last statements

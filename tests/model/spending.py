@@ -158,16 +158,16 @@ def is_pending(award: Dict) -> bool:
     return award["charged_in"] is None
 
 
-def sweep(ledger: Ledger, account: str) -> tuple[int, int, int, int, int]:
-    """All that is due of an account: lots and points that expired, awards and points confirmed, holds timed out."""
+def sweep(ledger: Ledger, account: str) -> tuple[int, ...]:
+    """All that is due of an account: as Swept counts it."""
     users = [name for name in ledger.account_of if ledger.account(name) == account]
     person = ledger.last_user.get(account) or users[0]  # of a household that nothing was booked on yet: anybody
     timed_out = sum([time_out(ledger, hold) for hold in ledger.holds if hold["account"] == account])
     confirmed = ledger.confirm_due(account)
-    cancel_lapsed(ledger, account)
+    lapsed = cancel_lapsed(ledger, account)
     expired = ledger.expire_past(account)
     if expired:
         ledger.last_user[account] = person
     ledger.pass_on(account, person)
     pay_back(ledger)
-    return len(expired), sum(expired), len(confirmed), sum(confirmed), timed_out
+    return len(expired), sum(expired), len(confirmed), sum(confirmed), timed_out, len(lapsed), sum(lapsed)
