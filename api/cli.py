@@ -16,9 +16,9 @@ from typer._completion_classes import completion_init
 from api.cli_accounts import merge, pool_app, transfer, unmerge
 from api.cli_budgets import budgets, top_up
 from api.cli_deposits import deposit, deposits
-from api.cli_endings import debts, outstanding
+from api.cli_endings import outstanding
 from api.cli_four_eyes import disputes, proposals, propose_app
-from api.cli_jobs import expiring, pending, sweep, worker
+from api.cli_jobs import debtors, expiring, pending, sweep, worker
 from api.cli_payments import confirm_payment, due, payment
 from api.settings import TABLE, Settings, load_settings
 from api.terminal import DATE, JsonFlag, print_json, run, run_loop, screen
@@ -129,8 +129,8 @@ app.command()(worker)
 app.command()(sweep)
 app.command()(pending)
 app.command()(expiring)
+app.command()(debtors)
 app.command()(outstanding)
-app.command()(debts)
 app.command()(budgets)
 app.command(name="top-up")(top_up)
 

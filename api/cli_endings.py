@@ -1,4 +1,4 @@
-"""Commands about what is outstanding when a partner or the programme ends; what they do: ``api.outstanding``."""
+"""The command about what is outstanding when a partner or the programme ends; what it does: ``api.outstanding``."""
 
 from typing import Annotated
 
@@ -38,18 +38,3 @@ def outstanding(
                 row["finalStatement"] or "",
             )
         Console().print(table)
-
-
-def debts(as_json: JsonFlag = False) -> None:
-    """List the members who owe points, the oldest debt first, and what that is worth."""
-    from api.outstanding import describe_debts
-    from api.proposing import print_rows
-
-    rows = run(describe_debts)
-    if as_json:
-        print_json(rows)
-    else:
-        print_rows(
-            [{**row, "receivable": "{amount} {currency}".format(**row["receivable"])} for row in rows],
-            ("member", "points", "receivable", "since"),
-        )

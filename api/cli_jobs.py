@@ -79,3 +79,26 @@ def expiring(
         Console().print(table)
     if is_cut:
         screen.print(f"more than {first} members: give a larger --first, or an earlier --before", highlight=False)
+
+
+def debtors(
+    first: Annotated[int, typer.Option(min=1, max=LISTED_MAX, help="How many debts at most.")] = 1_000,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what members owe since returns, oldest first: who, since when, how much, and whose points they were."""
+    from api.debtors import list_debtors
+
+    rows, is_cut = run(lambda runtime: list_debtors(runtime, first))
+    if as_json:
+        print_json(rows)
+    else:
+        from rich.console import Console
+        from rich.table import Column, Table
+
+        table = Table(Column("member", overflow="fold"), "since", "points", "issuer", "value")
+        for row in rows:
+            owed = f"{row['value']['amount']} {row['value']['currency']}"
+            table.add_row(row["member"]["id"], row["since"][:10], str(row["points"]), row["issuer"]["code"], owed)
+        Console().print(table)
+    if is_cut:
+        screen.print(f"more than {first} debts: give a larger --first", highlight=False)

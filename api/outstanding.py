@@ -32,16 +32,6 @@ OUTSTANDING_SQL = text(
      ORDER BY 1, 2 DESC
     """
 )
-DEBTS_SQL = text(
-    """
-    SELECT d.account_id, min(d.id) AS first_id, sum(d.open_points)::bigint AS points,
-           sum(d.open_points * d.price_micro)::bigint AS value_micro, min(c.recorded_at) AS since,
-           (SELECT i.kind || ':' || i.value FROM member_identifier AS i JOIN member AS m ON m.id = i.member_id
-             WHERE m.account_id = d.account_id ORDER BY i.kind, i.value LIMIT 1) AS member
-      FROM debt AS d JOIN command AS c ON c.id = d.command_id
-     WHERE d.open_points > 0 GROUP BY d.account_id ORDER BY min(d.id)
-    """
-)
 
 
 async def describe_outstanding(runtime: Runtime, partner_code: str | None) -> list[dict[str, Any]]:
@@ -83,22 +73,3 @@ async def describe_outstanding(runtime: Runtime, partner_code: str | None) -> li
 
 def _by_the_end(programme: Programme, expiry: datetime | None) -> str | None:
     return None if expiry is None else min(expiry, programme.burn_ends_at or expiry).isoformat()
-
-
-async def describe_debts(runtime: Runtime) -> list[dict[str, Any]]:
-    """A row per account that owes points, the oldest debt first. Raises ConfigurationError before the first apply.
-
-    ``member``: an identifier of somebody whose account it is, as other commands take it.
-    """
-    currency = (await runtime.programme_configuration()).programme.currency
-    async with runtime.database.posting() as connection:
-        rows = (await connection.execute(DEBTS_SQL)).all()
-    return [
-        {
-            "member": row.member,
-            "points": row.points,
-            "receivable": {"amount": str(decimal_from_micro(row.value_micro)), "currency": currency},
-            "since": row.since.isoformat(),
-        }
-        for row in rows
-    ]

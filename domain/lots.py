@@ -249,8 +249,8 @@ class PendingAward:
 class Debt:
     """Points that a return could not take back: ``open_points`` of ``points`` are not paid back yet.
 
-    ``id`` is that of the movement that overdrew the account, ``command_id`` the return's, ``price_micro`` what the
-    operator advanced to the funder per point, the issue price of ``terms_id``.
+    ``id`` is that of the movement that overdrew the account, ``command_id`` the return's, of ``occurred_at``,
+    ``price_micro`` what the operator advanced to the funder per point, the issue price of ``terms_id``.
     """
 
     account_id: int
@@ -263,6 +263,7 @@ class Debt:
     price_micro: int
     points: int
     open_points: int
+    occurred_at: datetime
     is_new: bool = False
     is_changed: bool = False
 

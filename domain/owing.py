@@ -28,7 +28,7 @@ REPAYMENT_KEY_PREFIX = "system:repayment:"
 
 DEBT_COLUMNS = (
     "account_id", "id", "command_id", "member_id", "period_id", "funder_id", "terms_id", "price_micro", "points",
-    "open_points",
+    "open_points", "occurred_at",
 )  # fmt: skip
 """Every column of ``debt``, in the table's order and that of Debt's fields."""
 
@@ -117,6 +117,7 @@ def owe(batch: Batch, account: Account, member_id: int, overdrawn: TransactionRo
         price_micro=batch.configuration.terms_by_id[overdrawn.terms_id].issue_price_micro,
         points=points,
         open_points=points,
+        occurred_at=overdrawn.occurred_at,
         is_new=True,
     )
     account.debts.append(debt)

@@ -11,6 +11,7 @@ from api.graphql.accounts import AccountMutations
 from api.graphql.budgets import BudgetMutations, BudgetQueries
 from api.graphql.campaigns import CampaignQueries
 from api.graphql.context import Context, Info
+from api.graphql.debtors import DebtorQueries
 from api.graphql.deposits import DepositMutations, DepositQueries
 from api.graphql.disputes import DisputeMutations, DisputeQueries
 from api.graphql.expiring import ExpiringQueries
@@ -82,6 +83,7 @@ class Query(
     ViewerQueries,
     MemberQueries,
     ExpiringQueries,
+    DebtorQueries,
     PartnerQueries,
     CampaignQueries,
     BudgetQueries,

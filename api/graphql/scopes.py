@@ -46,6 +46,7 @@ SCOPES: dict[str, Requirement] = {
     "Query.paymentList": READ_SETTLEMENT,
     "Query.budgetAlerts": READ_PARTNERS,
     "Query.deposits": READ_COALITION,
+    "Query.debtors": any_of("members:admin", "settlement:operate", "audit:read"),
     "Query.performanceReport": any_of("reports:read"),
     "Mutation.enrollMember": any_of("members:write"),
     "Mutation.earn": any_of("points:earn"),

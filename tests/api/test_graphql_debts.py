@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from api.debtors import list_debtors
+from api.runtime import Runtime
 from domain.database import Database
+from domain.terms import ConfigurationCache
 from tests.api.graphql_shop import Caller, Shop, open_shop
 from tests.domain.books import check_books
-from tests.factories import COALITION_TOML, apply_toml
+from tests.factories import COALITION_TOML, apply_toml, fixed_clock
 
 AT = {"occurredAt": "2017-03-15T12:00:00Z"}
 REVERSE = """mutation ($input: ReverseInput!) { reverse(input: $input) { ... on ReversalReceipt {
@@ -89,3 +92,58 @@ async def test_the_operator_sees_who_paid_back_what(shop: Shop) -> None:
     period = (await operator.run(PERIOD))["settlementPeriod"]
     assert period["memberReceivableChange"] == {"amount": "0.300000"}
     assert [error["extensions"]["code"] for error in await (await shop.caller()).errors(PERIOD)] == ["FORBIDDEN"] * 4
+
+
+DEBTORS = """query ($first: Int, $after: String) { debtors(first: $first, after: $after) {
+  nodes { member { id } since points originalPoints issuer { code } funder { code } value { amount currency }
+    transaction { idempotencyKey } }
+  pageInfo { hasNextPage endCursor } } }"""
+
+
+async def test_the_operator_lists_who_owes_since_when_and_to_whom(shop: Shop, database: Database) -> None:
+    till, fuel = await shop.caller(), await shop.caller("fuel")
+    operator = await shop.caller(None, ("members:admin",))
+    assert (await operator.run(DEBTORS))["debtors"]["nodes"] == []
+    await fuel.earn("f")
+    await fuel.burn("bf", 100)
+    await till.earn("k3", amount={"amount": "5.00", "currency": "EUR"})
+    await returned(till)
+    back = {"idempotencyKey": "vf", "originalKey": "f", "occurredAt": "2017-03-14T12:00:00Z"}
+    await fuel.run(REVERSE, {"input": back})
+    await fuel.earn("f2", amount={"amount": "25.00", "currency": "EUR"})
+
+    # 100 earned and burned at each; 5 more at the grocer. Of 90 returned there 85 are owed, and 25 of them paid back.
+    # What the fuel station took back the day before was sent later.
+    page = (await operator.run(DEBTORS, {"first": 1}))["debtors"]
+    [first] = page["nodes"]
+    member_id = first["member"]["id"]
+    at_fuel = {"member": {"id": member_id}, "since": "2017-03-14T12:00:00Z", "points": 100, "originalPoints": 100,
+               "issuer": {"code": "fuel"}, "funder": {"code": "fuel"},
+               "value": {"amount": "1.050000", "currency": "EUR"}}  # fmt: skip
+    assert first == at_fuel | {"transaction": {"idempotencyKey": "vf"}}
+    assert page["pageInfo"]["hasNextPage"]
+    rest = (await operator.run(DEBTORS, {"first": 5, "after": page["pageInfo"]["endCursor"]}))["debtors"]
+    at_grocer = {"member": {"id": member_id}, "since": "2017-03-15T12:00:00Z", "points": 60, "originalPoints": 85,
+                 "issuer": {"code": "grocer"}, "funder": {"code": "grocer"},
+                 "value": {"amount": "0.600000", "currency": "EUR"}}  # fmt: skip
+    assert rest["nodes"] == [at_grocer | {"transaction": {"idempotencyKey": "v"}}]
+    assert not rest["pageInfo"]["hasNextPage"]
+    assert [error["path"] for error in await operator.errors(DEBTORS, {"after": "x"})] == [["debtors"]]
+
+    # The command line says the same, and of two that one of them was left out.
+    runtime = Runtime(database, ConfigurationCache(database), fixed_clock())
+    rows, is_cut = await list_debtors(runtime, 10)
+    assert is_cut is False
+    assert [row | {"since": row["since"].replace("+00:00", "Z")} for row in rows] == [at_fuel, at_grocer]
+    assert await list_debtors(runtime, 1) == (rows[:1], True)
+
+
+async def test_no_partner_lists_debtors(shop: Shop) -> None:
+    await returned(await shop.caller())
+    for caller in (await shop.caller(), await shop.caller("fuel")):
+        assert {error["extensions"]["code"] for error in await caller.errors(DEBTORS)} == {"FORBIDDEN"}
+    for scope in ("audit:read", "settlement:operate"):
+        operator = await shop.caller(None, (scope,))
+        assert [one["points"] for one in (await operator.run(DEBTORS))["debtors"]["nodes"]] == [90]
+    planner = await shop.caller(None, ("program:write",))
+    assert {error["extensions"]["code"] for error in await planner.errors(DEBTORS)} == {"FORBIDDEN"}

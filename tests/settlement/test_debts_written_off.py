@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from api.outstanding import describe_debts, describe_outstanding
+from api.debtors import DebtList, list_debtors
+from api.outstanding import describe_outstanding
 from api.runtime import Runtime
 from domain.database import Database
 from domain.errors import RefusalCode
@@ -46,9 +47,8 @@ async def test_what_is_owed_when_the_programme_has_ended_is_written_off(till: Ti
     assert dict(await till.rows(BOOKS))["MEMBER_RECEIVABLE"] == -900_000
     runtime = Runtime(till.database, till.cache, till.clock)
     worth = {"amount": "0.900000", "currency": "EUR"}
-    assert await describe_debts(runtime) == [
-        {"member": "card:card-1", "points": 90, "receivable": worth, "since": "2017-03-15T12:00:00+00:00"}
-    ]
+    [debt] = (await list_debtors(runtime, 10)).rows
+    assert (debt["points"], debt["value"], debt["since"]) == (90, worth, "2017-03-15T12:00:00+00:00")
     [listed] = await describe_outstanding(runtime, None)
     assert (listed["partner"], listed["available"], listed["owed"], listed["receivable"]) == ("grocer", 0, 90, worth)
     # Points for somebody who owes nothing, or more than is owed, are issued: that has ended.
@@ -71,7 +71,8 @@ async def test_what_is_owed_when_the_programme_has_ended_is_written_off(till: Ti
         ("ADJUST", 60, -630_000, 630_000),
         ("REPAY", -60, 600_000, -630_000),
     ]
-    assert (await describe_debts(runtime), await describe_outstanding(runtime, None)) == ([], [])
+    assert await list_debtors(runtime, 10) == DebtList([], is_cut=False)
+    assert await describe_outstanding(runtime, None) == []
     books = dict(await till.rows(BOOKS))
     assert ("POOL" in books, "MEMBER_RECEIVABLE" in books) == (False, False)
     assert await till.rows("SELECT sum(remaining) FROM lot") == [(0,)]
