@@ -14,7 +14,7 @@ from domain.recalling import load_recalls
 HOLDS_SQL = text(
     """
     SELECT h.account_id, h.id, h.transaction_id, h.partner_id, c.store_id, c.member_id, c.reference, h.points,
-           h.captured, h.released, h.state, h.expires_at, t.terms_id,
+           h.captured, h.released, h.state, c.recorded_at, h.expires_at, t.terms_id,
            array_agg(u.lot_id ORDER BY u.id), array_agg(u.points ORDER BY u.id),
            h.state = 'OPEN'
                AND EXISTS (SELECT FROM recall AS r WHERE r.account_id = h.account_id AND r.hold_id = h.id)

@@ -15,6 +15,7 @@ from domain.enrolling import key_conflict
 from domain.errors import RefusalCode, Refused
 from domain.expiring import note_use
 from domain.ledger import fingerprint
+from domain.limits import note_release
 from domain.lots import Account, Hold, Lot
 from domain.recalling import make_good
 from domain.receipts import balance_view
@@ -57,6 +58,7 @@ def decide_authorize(batch: Batch, command: Authorize, member: Member | None) ->
         captured=0,
         released=0,
         state="OPEN",
+        recorded_at=row.recorded_at,
         expires_at=begun.instant + timedelta(minutes=batch.configuration.hold_minutes(row.partner_id)),
         terms_id=begun.terms.id,
         uses=[(lot.id, part) for lot, part in used],
@@ -311,6 +313,7 @@ def _release(batch: Batch, row: CommandRow, hold: Hold, parts: Sequence[tuple[Lo
     account.set_aside(-points)
     account.note_next_expiry()
     batch.new_transactions.append(redeemer_movement(row, transaction_id, MovementKind.RELEASE, points, hold.terms_id))
+    note_release(batch, hold, points)
     make_good(batch, row, hold, parts, booking)
 
 

@@ -8,6 +8,7 @@ from domain.batch import Batch, Member
 from domain.commands import Authorize, Burn, Command
 from domain.database import BatchConnection
 from domain.errors import RefusalCode, Refused
+from domain.lots import Hold
 from domain.periods import local_date, local_midnight
 
 # Gross of refunds: what is given back counts as burned until tomorrow, so that a limit cannot be turned over. What an
@@ -49,3 +50,11 @@ def note_burn(batch: Batch, member: Member, points: int) -> None:
     """Counts what a limited member burned, or had set aside, for later commands of the batch."""
     if member.burn_limit is not None:
         batch.burned_today[member.id] = batch.burned_today.get(member.id, 0) + points
+
+
+def note_release(batch: Batch, hold: Hold, points: int) -> None:
+    """What a hold of today gives back was never burned: for later commands of the batch, and for who times it out."""
+    member, zone = batch.members.get(hold.member_id), batch.configuration.programme.zone
+    is_counted = member is not None and member.account_id == hold.account_id and hold.member_id in batch.burned_today
+    if is_counted and local_date(hold.recorded_at, zone) == local_date(batch.clock.recorded_at, zone):
+        batch.burned_today[hold.member_id] -= points

@@ -167,7 +167,8 @@ class Recall:
 class Hold:
     """Points that an authorization set aside; ``id`` is its command's, ``uses`` names (lot id, points) in burn order.
 
-    ``state`` is OPEN, CAPTURED, VOIDED or EXPIRED. The reimbursement is that of ``terms_id``, the authorization's.
+    ``state`` is OPEN, CAPTURED, VOIDED or EXPIRED; ``recorded_at`` is when it was authorized. The reimbursement is that
+    of ``terms_id``, the authorization's.
     """
 
     account_id: int
@@ -181,6 +182,7 @@ class Hold:
     captured: int
     released: int
     state: str
+    recorded_at: datetime
     expires_at: datetime
     terms_id: int
     uses: list[tuple[int, int]]

@@ -23,7 +23,7 @@ def begin(ledger: Ledger, record: Dict, *, rolls: bool) -> list[tuple[Dict, int]
     if place is not None and place["limit"] is not None:
         since = ledger.days.midnight(ledger.days.day(ledger.now))
         today = [
-            one["command"]["points"]
+            one["command"]["points"] - given_back(one)
             for one in ledger.done.values()
             if one["kind"] in ("burn", "authorize") and one["recorded"] >= since
             and (one["person"], one["account"]) == (record["person"], account)
@@ -37,6 +37,12 @@ def begin(ledger: Ledger, record: Dict, *, rolls: bool) -> list[tuple[Dict, int]
         ledger.roll(account, command["at"])
     record["points"] = command["points"]
     return ledger.take(ledger.usable(account), command["points"])
+
+
+def given_back(record: Dict) -> int:
+    """What an authorization set aside and nobody burned."""
+    hold = record["hold"] or {"state": "OPEN"}
+    return 0 if hold["state"] == "OPEN" else int(hold["points"] - hold["captured"])
 
 
 def spend(ledger: Ledger, record: Dict, uses: list[tuple[Dict, int]], price: int) -> None:
