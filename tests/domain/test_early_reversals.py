@@ -22,7 +22,7 @@ async def parked(till: Till, key: str, original: str | OriginalRef, **given: obj
     outcome = await till.queue.post(till.reversal(key, original, awaits=True, **given))  # type: ignore[arg-type]
     assert isinstance(outcome, ParkedReversal), outcome
     after = await contents(till.database)
-    assert {table for table in after if after[table] != before[table]} <= {"early_reversal"}
+    assert {table for table in after if after[table] != before[table]} <= {"early_reversal", "row_seal"}
     return outcome
 
 
