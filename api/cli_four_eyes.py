@@ -49,7 +49,11 @@ def adjustment(
     key: Annotated[str, typer.Option(help="Idempotency key.")],
     reason: Annotated[Reason, typer.Option(help="Why, as far as it can be counted.")] = "OTHER",
     corrects: Annotated[
-        str | None, typer.Option(help="The closed line that it corrects, such as 2017-03:ISSUE.", metavar="LABEL:LINE")
+        str | None,
+        typer.Option(
+            help="The closed line that it corrects, such as 2017-03:ISSUE, or dispute:7 for that of a dispute.",
+            metavar="LABEL:LINE",
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -116,6 +116,9 @@ async def propose_and_describe(
     if partner is None:
         raise ConfigurationError(f'no partner has the code "{partner_code}"')
     label, _, line = (corrects or "").partition(":")
+    dispute = int(line) if label == "dispute" and line.isdecimal() else None
+    if dispute is not None:
+        label = line = ""
     try:
         money = Amount(Decimal(amount), configuration.programme.currency)
         kind = LineKind(line) if line else None
@@ -123,7 +126,7 @@ async def propose_and_describe(
         raise ConfigurationError(f'the amount "{amount}" must be a number, such as -12.50') from error
     except ValueError as error:
         raise ConfigurationError(f'no statement has a line "{line}": give a kind such as ISSUE') from error
-    ask = AdjustmentAsk(partner.id, money, ProposalReason(reason), note, label or None, kind)
+    ask = AdjustmentAsk(partner.id, money, ProposalReason(reason), note, label or None, kind, dispute)
     step = await propose_adjustment(runtime.database, runtime.clock, CLIENT, key, ask)
     return {**proposal_row(configuration, step.proposal), "replayed": step.replayed}
 

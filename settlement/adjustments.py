@@ -22,7 +22,7 @@ from domain.values import decimal_from_minor, micro_per_minor
 from domain.writing import add_positions
 from settlement.approving import approve_in_open_period
 from settlement.disputed import DisputeState
-from settlement.disputes import check_open, end_dispute, lock_dispute
+from settlement.disputes import check_open, end_dispute, lock_dispute, not_found
 from settlement.inputs import (
     known_configuration,
     known_partner,
@@ -44,7 +44,7 @@ ENTRY_KINDS = {
 class AdjustmentAsk(NamedTuple):
     """What a client asks to be proposed: ``amount`` signed from the partner's side; a closed line it corrects, or none.
 
-    ``partner_id`` is None for an id that names nobody.
+    ``partner_id`` is None for an id that names nobody. ``dispute_id``: of the partner, whose line it corrects then.
     """
 
     partner_id: int | None
@@ -53,6 +53,7 @@ class AdjustmentAsk(NamedTuple):
     note: str
     label: str | None = None
     line_kind: LineKind | None = None
+    dispute_id: int | None = None
 
 
 class WriteOffAsk(NamedTuple):
@@ -93,13 +94,22 @@ INSERT_ADJUSTMENT_SQL = text(
 async def propose_adjustment(database: Database, clock: Clock, client_id: str, key: str, ask: AdjustmentAsk) -> Step:
     """Proposes a credit or debit of a partner.
 
-    Raises Refused: INPUT_INVALID, AMOUNT_INVALID, CURRENCY_MISMATCH, STATEMENT_NOT_FOUND, IDEMPOTENCY_CONFLICT.
+    Raises Refused: INPUT_INVALID, AMOUNT_INVALID, CURRENCY_MISMATCH, STATEMENT_NOT_FOUND, DISPUTE_NOT_FOUND,
+    IDEMPOTENCY_CONFLICT.
     """
     async with database.posting() as connection:
         configuration = await known_configuration(connection)
         partner_id = known_partner(configuration, ask.partner_id)
         amount_micro = signed_micro(ask.amount, configuration.programme)
-        programme, period_id = configuration.programme, None
+        programme, period_id, line_kind = configuration.programme, None, ask.line_kind
+        if ask.dispute_id is not None:
+            if ask.label is not None or ask.line_kind is not None:
+                message = "a dispute says which line it is about: leave label and lineKind out"
+                raise Refused(RefusalCode.INPUT_INVALID, message, "disputeId")
+            dispute = await lock_dispute(connection, ask.dispute_id)
+            if dispute.partner_id != partner_id:
+                raise not_found()
+            period_id, line_kind = dispute.period_id, dispute.line_kind
         if (ask.label is None) != (ask.line_kind is None):
             message = "name a closed line by label and lineKind, or no line at all"
             raise Refused(RefusalCode.INPUT_INVALID, message, "lineKind" if ask.label else "label")
@@ -113,7 +123,8 @@ async def propose_adjustment(database: Database, clock: Clock, client_id: str, k
             ask.note,
             amount_micro=amount_micro,
             of_period_id=period_id,
-            of_line_kind=ask.line_kind,
+            of_line_kind=line_kind,
+            dispute_id=ask.dispute_id,
         )
         return await add_proposal(connection, clock(), client_id, key, content)
 

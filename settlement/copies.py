@@ -40,7 +40,7 @@ COPIES = {
      WHERE t.partner_id <> c.partner_id
      UNION ALL
     SELECT format('dispute %s of partner %s is %s, but no approved proposal says so', d.id, d.partner_id, d.state)
-      FROM dispute AS d LEFT JOIN proposal AS p ON p.dispute_id = d.id AND p.state = 'APPROVED'
+      FROM dispute AS d LEFT JOIN proposal AS p ON p.dispute_id = d.id AND p.state = 'APPROVED' AND p.kind = 'DISPUTE'
      WHERE (d.state IN ('ACCEPTED', 'REJECTED')) <> (p.id IS NOT NULL)
         OR (p.id IS NOT NULL AND (p.partner_id, p.of_period_id, p.of_line_kind)
                                  IS DISTINCT FROM (d.partner_id, d.period_id, d.line_kind))

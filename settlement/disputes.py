@@ -129,7 +129,10 @@ BY_WITHDRAWAL_SQL = text(
     f"SELECT {COLUMNS} FROM dispute WHERE partner_id = :partner_id AND withdrawal_key = :key"  # noqa: S608 (the same)
 )
 LOCK_SQL = text(f"SELECT {COLUMNS} FROM dispute WHERE id = :id FOR NO KEY UPDATE")  # noqa: S608 (the same)
-OUTCOME_SQL = text("SELECT id FROM proposal WHERE dispute_id = :id AND state = 'PROPOSED' AND idempotency_key <> :key")
+OUTCOME_SQL = text(
+    "SELECT id FROM proposal"
+    " WHERE dispute_id = :id AND kind = 'DISPUTE' AND state = 'PROPOSED' AND idempotency_key <> :key"
+)
 END_SQL = text(
     f"""
     UPDATE dispute SET state = :state, accepted_minor = :accepted_minor, decided_at = :now, decision_note = :note,

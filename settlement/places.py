@@ -68,7 +68,9 @@ DISPUTES_SQL = _places(
     SELECT format('dispute %s of partner %s: %s accepted, %s micro-units credited', d.id, d.partner_id,
                   d.accepted_minor, coalesce(a.amount_micro, 0)) AS place
       FROM dispute AS d
-      LEFT JOIN (SELECT dispute_id, sum(amount_micro) AS amount_micro FROM adjustment GROUP BY dispute_id) AS a
+      LEFT JOIN (SELECT j.dispute_id, sum(j.amount_micro) AS amount_micro
+                   FROM adjustment AS j JOIN proposal AS p ON p.id = j.proposal_id AND p.kind = 'DISPUTE'
+                  GROUP BY j.dispute_id) AS a
         ON a.dispute_id = d.id
      WHERE d.accepted_minor * power(10::numeric, 6 - (SELECT currency_digits FROM programme))
            <> coalesce(a.amount_micro, 0)

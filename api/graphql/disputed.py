@@ -5,7 +5,7 @@ from typing import Annotated
 
 import strawberry
 
-from api.graphql.context import Info
+from api.graphql.context import Context, Info
 from api.graphql.fields import described_enum, described_field
 from api.graphql.line_kinds import StatementLineKind
 from api.graphql.money import Money, money_from_minor
@@ -140,3 +140,9 @@ DisputeResult = Annotated[
     DisputeReceipt | Refusal,
     strawberry.union("DisputeResult", description="The dispute, or why the step was not taken."),
 ]
+
+
+def dispute_number(context: Context, given: strawberry.ID) -> int | None:
+    """The dispute that an id names, as far as this viewer could know it."""
+    numbers = context.services.ids.decode(context.viewer_id, "Dispute", given)
+    return numbers[0] if numbers is not None and len(numbers) == 1 else None

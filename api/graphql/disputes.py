@@ -7,7 +7,7 @@ from typing import Annotated
 import strawberry
 
 from api.graphql.context import Context, Info, bad_input, page_size
-from api.graphql.disputed import Dispute, DisputeReceipt, DisputeResult
+from api.graphql.disputed import Dispute, DisputeReceipt, DisputeResult, dispute_number
 from api.graphql.fields import described_enum, guarded_field
 from api.graphql.four_eyes import KEY, NOTE, receipt
 from api.graphql.line_kinds import StatementLineKind
@@ -98,12 +98,6 @@ class DisputeFilter:
     partner_id: strawberry.ID | None = strawberry.field(
         description="Only this partner's; a partner may name itself only."
     )
-
-
-def dispute_number(context: Context, given: strawberry.ID) -> int | None:
-    """The dispute that an id names, as far as this viewer could know it."""
-    numbers = context.services.ids.decode(context.viewer_id, "Dispute", given)
-    return numbers[0] if numbers is not None and len(numbers) == 1 else None
 
 
 def dispute_receipt(step: DisputeStep, key: str) -> DisputeReceipt:

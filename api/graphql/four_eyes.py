@@ -8,6 +8,7 @@ import strawberry
 from graphql import GraphQLError
 
 from api.graphql.context import Context, Info, page_size
+from api.graphql.disputed import dispute_number
 from api.graphql.fields import guarded_field
 from api.graphql.ids import plain_number
 from api.graphql.line_kinds import StatementLineKind
@@ -31,6 +32,8 @@ from settlement.deposits import approve_payout
 _log = logging.getLogger(__name__)
 
 NO_PROPOSAL_BEFORE = 2**63 - 1
+NO_DISPUTE = 0
+"""What an id names that is nobody's dispute."""
 KEY = "Your key for this step, 1 to 200 printable characters; the same key with the same input finds it again."
 NOTE = "Why, for people: 1 to 1,000 characters on one line."
 SHOWN_NOTE = f"{NOTE} The partner reads it beside its statement."
@@ -52,6 +55,11 @@ class ProposeAdjustmentInput:
         description='The closed statement that it corrects, such as "2017-03", together with lineKind; or neither.'
     )
     line_kind: StatementLineKind | None = strawberry.field(description="The line of that statement.")
+    dispute_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The dispute of the partner that it answers, whose line it corrects; then without label and"
+        " lineKind. So more is credited than a dispute can accept, which never exceeds its line.",
+    )
 
 
 @strawberry.input(description="Points that the operator would give to a member, or take.")
@@ -222,6 +230,7 @@ class ProposalMutations:
             input.note,
             input.label,
             None if input.line_kind is None else LineKind(input.line_kind.value),
+            None if input.dispute_id is None else dispute_number(context, input.dispute_id) or NO_DISPUTE,
         )
         services = context.services
         step = await propose_adjustment(services.database, services.clock, context.principal.client_id, key, ask)

@@ -10,6 +10,7 @@ from domain.database import Database
 from settlement.verifying import verify
 from tests.api.dispute_talk import LIST, approve, decide, dispute, euros, statement, withdraw
 from tests.api.graphql_shop import Caller, Shop, open_shop
+from tests.api.test_four_eyes import propose
 from tests.api.test_worked_example import IN_APRIL, IN_MARCH, Time, close, close_march, play_march
 from tests.domain.books import contents
 
@@ -222,6 +223,15 @@ async def test_a_withdrawn_or_decided_dispute_is_decided_no_more(closed: tuple[S
     assert (await decide(first, "o-0", node["id"], "ACCEPT", "10.01"))["code"] == "EXCEEDS_ORIGINAL"
     assert (await decide(first, "o-0", node["id"], "REJECT", "1.00"))["code"] == "INPUT_INVALID"
     assert (await decide(first, "o-0", "nonsense", "REJECT"))["code"] == "DISPUTE_NOT_FOUND"
+    # More than the line is an adjustment beside the outcome, which names the dispute.
+    assert (await propose(first, disputeId="nonsense"))["code"] == "DISPUTE_NOT_FOUND"
+    assert (await propose(first, disputeId=node["id"], label="2017-03", lineKind="ISSUE"))["code"] == "INPUT_INVALID"
+    beside = (await propose(first, disputeId=node["id"]))["proposal"]
+    assert (beside["statementLabel"], beside["lineKind"], beside["amount"]["amount"]) == (
+        "2017-03",
+        "ISSUE",
+        "5.000000",
+    )
     proposed = await decide(first, "o-1", node["id"], "ACCEPT")
     assert (await decide(first, "o-1", node["id"], "ACCEPT"))["replayed"]
     assert (await decide(second, "o-2", node["id"], "REJECT"))["code"] == "DISPUTE_DECIDED"
@@ -233,6 +243,9 @@ async def test_a_withdrawn_or_decided_dispute_is_decided_no_more(closed: tuple[S
     assert (await approve(second, "a-1", proposed["proposal"]["id"]))["code"] == "DISPUTE_DECIDED"
     assert await contents(shop.services.database) == before
     assert (await statement(fuel))["withheld"]["amount"] == "0.00"
+    assert (await approve(second, "a-2", beside["id"]))["proposal"]["state"] == "APPROVED"
+    [adjustment] = (await statement(fuel, "2017-04"))["adjustments"]
+    assert (adjustment["dispute"]["id"], adjustment["lineKind"]) == (made["dispute"]["id"], "ISSUE")
 
 
 async def test_a_rival_sees_nothing_and_reaches_nothing(closed: tuple[Shop, Time]) -> None:

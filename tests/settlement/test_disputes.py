@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,8 +14,9 @@ from domain.database import Database
 from domain.errors import RefusalCode, Refused
 from domain.periods import Clock
 from domain.positions import LineKind
-from domain.proposals import Proposal
+from domain.proposals import Proposal, ProposalReason
 from domain.values import OPERATOR_ID
+from settlement.adjustments import AdjustmentAsk, propose_adjustment
 from settlement.closing import close_period
 from settlement.disputed import DisputeReason
 from settlement.disputes import DisputeAsk, DisputeStep, OutcomeAsk, open_dispute, propose_outcome, withdraw_dispute
@@ -229,3 +231,43 @@ async def test_the_database_refuses_it_whoever_asks(database: Database, closed_m
     await withdraw_dispute(database, standing(IN_APRIL), b, "w-1", dispute.id)
     with pytest.raises(DBAPIError):
         await rows(database, "UPDATE dispute SET state = 'OPEN', decided_at = NULL, withdrawal_key = NULL RETURNING id")
+
+
+# ---------------------------------------------------------------- more than the line
+
+
+async def test_a_partner_that_was_credited_too_little_gets_more_than_the_line_by_an_adjustment(
+    database: Database, at: At, closed_march: Example
+) -> None:
+    """B was reimbursed 46.00 and says that it should have been 60.00: a dispute says so of 46.00 at most."""
+    b, line = closed_march.writer.partner_ids["B"], LineKind.REIMBURSEMENT
+    over = await refused(disputed(database, b, "60.00", line=line))
+    assert over.code == RefusalCode.EXCEEDS_ORIGINAL
+    dispute = (await disputed(database, b, "10.00", line=line)).dispute
+
+    async def adjustment(amount: str, *, key: str = "j-1", partner_id: int = b, **values: Any) -> Proposal:
+        ask = AdjustmentAsk(partner_id, euros(amount), ProposalReason.DISPUTE, "it was 14.00", **values)
+        return (await propose_adjustment(database, standing(IN_APRIL), PROPOSER, key, ask)).proposal
+
+    before = await contents(database)
+    a = closed_march.writer.partner_ids["A"]
+    for given, code in (
+        ({"dispute_id": 99}, RefusalCode.DISPUTE_NOT_FOUND),
+        ({"dispute_id": dispute.id, "partner_id": a}, RefusalCode.DISPUTE_NOT_FOUND),
+        ({"dispute_id": dispute.id, "label": "2017-03", "line_kind": line}, RefusalCode.INPUT_INVALID),
+    ):
+        assert (await refused(adjustment("14.00", **given))).code == code
+    assert await contents(database) == before
+
+    # One proposal of the outcome and one beside it: the dispute is rejected as far as it goes, and the letter answered.
+    beside = await adjustment("14.00", dispute_id=dispute.id)
+    assert (beside.content.of_period_id, beside.content.of_line_kind) == (MARCH, line)
+    rejected = await outcome(database, dispute.id, accept=False)
+    await approve(database, IN_APRIL, rejected)
+    await approve(database, IN_APRIL, beside)
+    facts = "SELECT dispute_id, of_period_id, of_line_kind, amount_micro FROM adjustment"
+    assert await rows(database, facts) == [(dispute.id, MARCH, "REIMBURSEMENT", 14_000_000)]
+    assert await rows(database, "SELECT state, accepted_minor FROM dispute") == [("REJECTED", 0)]
+    await close_period(database, at(IN_MAY), "2017-04", "close-2")
+    report = await verify(database, at(IN_MAY))
+    assert report.holds, [check for check in report.checks if not check.holds]
