@@ -219,7 +219,8 @@ def import_file(
         print_json(summary.as_json())
     else:
         for name, value in summary.as_json().items():
-            typer.echo(f"{name}: {value}")
+            counted = ", ".join(f"{what} {rows}" for what, rows in value.items()) if isinstance(value, dict) else value
+            typer.echo(f"{name}: {counted}".rstrip())
 
 
 @export_app.command(name="transactions")

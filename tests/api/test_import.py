@@ -202,7 +202,7 @@ def test_the_command_reads_a_file_and_standard_input_and_says_what_it_did(tmp_pa
         file = coalition.folder / "year.csv"
         file.write_text(bulk(ENROLL, EARN, next(iter(BAD_ROWS))), encoding="utf-8")
         printed = coalition.run("import", str(file), "--booking", "occurred")
-        assert "posted: 2" in printed
+        assert "posted: 2\npostedByKind: enroll 1, earn 1\nreplayed: 0\nrejected: 1\n" in printed
         assert (coalition.folder / "year.csv.rejects.csv").exists()
         rejects = str(coalition.folder / "rejects.csv")
         again = coalition.run("import", "-", "--booking", "occurred", "--rejects", rejects, given=bulk(BURN))
