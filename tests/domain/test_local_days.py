@@ -8,7 +8,7 @@ from domain.errors import RefusalCode
 from tests.domain.coalitions import coalition, partner
 from tests.domain.conftest import OpenTill
 from tests.domain.test_pool import household
-from tests.domain.tills import Till
+from tests.domain.tills import Till, codes
 
 LIMITED = RefusalCode.LIMIT_EXCEEDED
 SECOND = timedelta(seconds=1)
@@ -84,5 +84,8 @@ async def test_what_was_held_yesterday_gives_nothing_back_today(open_till: OpenT
     await household(till, burn_limit=50)
     await till.accept(till.authorization("a", 50, card="card-2"))
     till.clock.forward(days=1)
-    await till.accept_all([till.void("v", "a"), till.burn("b", 50, card="card-2")])
+    await till.accept(till.burn("first", 20, card="card-2"))
+    outcomes = await till.queue.post_many([till.void("v", "a"), till.burn("b", 31, card="card-2")])
+    assert codes(outcomes) == {"posted": 1, "LIMIT_EXCEEDED": 1}
+    await till.accept(till.burn("b", 30, card="card-2"))
     await till.refuse(till.burn("more", 1, card="card-2"), LIMITED, "points")
