@@ -39,9 +39,10 @@ from domain.terms import PROGRAMME_SQL, Configuration, Programme, in_force, load
 from domain.values import OPERATOR_ID, micro_per_minor
 from domain.writing import add_positions
 from settlement.carrying import load_billing
+from settlement.checks import Check
 from settlement.clearing import clearing_dates
 from settlement.documents import PeriodFacts, Statement, close_digest, position_facts, totals_facts
-from settlement.invariants import Check, Scope, check_ledger
+from settlement.invariants import Scope, check_ledger
 from settlement.lines import Billing, OperatorTotals, operator_totals
 from settlement.payments import check_payments
 from settlement.prepaid import credit_floats

@@ -23,10 +23,10 @@ from domain.members import is_clean_text
 from domain.periods import Clock, local_date
 from domain.terms import Programme
 from domain.values import decimal_from_minor, micro_per_minor
+from settlement.checks import Check, check
 from settlement.default_checks import default_problems
 from settlement.deposit_checks import deposit_problems
 from settlement.inputs import lock_partner
-from settlement.invariants import Check, check
 from settlement.places import PLACES_MAX
 from settlement.reading import StatementKey
 from settlement.recovering import recover

@@ -21,8 +21,8 @@ from domain.positions import MONEY_LINES, LineKind
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import OPERATOR_ID
 from settlement.carrying import load_billing
+from settlement.checks import NAMES, Check
 from settlement.clearing import ClearingDates, clearing_dates
-from settlement.invariants import NAMES, Check
 from settlement.lines import (
     LINE_ORDER,
     Outstanding,

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.positions import LineKind
 from domain.values import decimal_from_micro, decimal_from_minor, micro_per_minor
+from settlement.checks import Check, check
 from settlement.documents import PeriodFacts, Shortfall, Statement, make_statement
-from settlement.invariants import Check, check
 from settlement.lines import Billing, Outstanding, Positions, TaxPart, positions_of_movements, settle
 from settlement.scan import LedgerScan
 

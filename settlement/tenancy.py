@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.database import READING_ROLE, Database
 from domain.values import OPERATOR_ID
-from settlement.invariants import Check, check
+from settlement.checks import Check, check
 
 
 class Extent(NamedTuple):

@@ -12,10 +12,11 @@ from domain.database import Database
 from domain.periods import Clock
 from domain.terms import PROGRAMME_SQL, Programme
 from domain.values import decimal_from_micro
+from settlement.checks import Check, check
 from settlement.copies import copy_problems
 from settlement.documents import PeriodFacts, close_digest, totals_facts
 from settlement.finals import load_finals
-from settlement.invariants import Check, Scope, check, check_ledger
+from settlement.invariants import Scope, check_ledger
 from settlement.lines import operator_totals, positions_of_movements, settle
 from settlement.payments import check_payments
 from settlement.scan import LedgerScan, scan_ledger

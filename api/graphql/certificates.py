@@ -3,7 +3,7 @@
 import strawberry
 
 from api.graphql.fields import described_field
-from settlement.invariants import Check
+from settlement.checks import Check
 
 
 @strawberry.type(description="One invariant of the ledger, as checked at the close.")

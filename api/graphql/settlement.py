@@ -276,18 +276,16 @@ class SettlementPeriod:
     @guarded_field("SettlementPeriod.operatorNet", "What the operator receives in all: minus the sum of the nets.")
     async def operator_net(self, info: Info) -> Money:
         """The operator's net, in billed money."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_minor(figures.operator_net_minor, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_minor(figures.operator_net_minor, info.context.programme)
 
     @guarded_field(
         "SettlementPeriod.poolChange", "What the reward pool gained; exact to the micro-unit, with six decimals."
     )
     async def pool_change(self, info: Info) -> Money:
         """The change of the pool."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_micro(figures.pool_change_micro, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.pool_change_micro, info.context.programme)
 
     @guarded_field(
         "SettlementPeriod.margin",
@@ -295,9 +293,8 @@ class SettlementPeriod:
     )
     async def margin(self, info: Info) -> Money:
         """The margin."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_micro(figures.margin_micro, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.margin_micro, info.context.programme)
 
     @guarded_field(
         "SettlementPeriod.tax",
@@ -306,9 +303,8 @@ class SettlementPeriod:
     )
     async def tax(self, info: Info) -> Money:
         """The tax."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_micro(figures.tax_micro, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.tax_micro, info.context.programme)
 
     @guarded_field(
         "SettlementPeriod.memberReceivableChange",
@@ -317,9 +313,8 @@ class SettlementPeriod:
     )
     async def member_receivable_change(self, info: Info) -> Money:
         """The change of what members owe."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_micro(figures.receivable_change_micro, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.receivable_change_micro, info.context.programme)
 
     @guarded_field(
         "SettlementPeriod.depositChange",
@@ -328,9 +323,8 @@ class SettlementPeriod:
     )
     async def deposit_change(self, info: Info) -> Money:
         """The change of what was paid in for floats."""
-        context = info.context
-        figures = await context.loaders.period_figures.load(self.row.id)
-        return money_from_micro(figures.deposit_change_micro, context.programme)
+        figures = await info.context.loaders.period_figures.load(self.row.id)
+        return money_from_micro(figures.deposit_change_micro, info.context.programme)
 
     @described_field("What proves the close; null until the period is closed.")
     def certificate(self) -> Certificate | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.database import Database
-from settlement.invariants import NAMES
+from settlement.checks import NAMES
 from tests.api.graphql_shop import OPERATOR_SCOPES, Caller, Shop, open_shop
 
 IN_MARCH = datetime(2017, 3, 15, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from domain.database import Database
-from settlement.invariants import NAMES
+from settlement.checks import NAMES
 from settlement.verifying import verify
 from tests.api.graphql_shop import OPERATOR_SCOPES, Caller, Shop, open_shop
 from tests.api.test_worked_example import BUDGETS, BURNED, LINES, NETS, REVERSE, Time, close

@@ -11,8 +11,8 @@ from domain.errors import RefusalCode, Refused
 from domain.ledger import HASHED_PARTNER_ENTRY_COLUMNS, HASHED_TRANSACTION_COLUMNS, row_hash_sql
 from domain.periods import Clock
 from domain.values import OPERATOR_ID
+from settlement.checks import NAMES
 from settlement.closing import close_period
-from settlement.invariants import NAMES
 from settlement.reading import period_by_label
 from settlement.verifying import verify
 from tests.settlement.rows import noon

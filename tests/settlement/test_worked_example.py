@@ -10,8 +10,8 @@ from domain.database import Database
 from domain.periods import Clock
 from domain.values import OPERATOR_ID, decimal_from_micro
 from settlement.budget_uses import BudgetUse, budgets_of_statements
+from settlement.checks import NAMES
 from settlement.closing import close_period
-from settlement.invariants import NAMES
 from settlement.reading import (
     lines_of_statements,
     period_figures,
