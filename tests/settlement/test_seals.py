@@ -1,12 +1,14 @@
 """Seals: who changes, adds or takes away a row beside the application is found, also after the application wrote it."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
 from domain.commands import Posted
 from domain.database import Database
+from domain.positions import LineKind
 from settlement.verifying import verify
 from tests.conftest import run_as_superuser
 from tests.domain.coalitions import coalition, partner
@@ -74,3 +76,18 @@ async def test_whoever_is_not_the_posting_role_seals_nothing(till: Till, databas
 async def test_a_table_that_is_sealed_no_more_is_named(till: Till, tamper: Tamper) -> None:
     await tamper("DELETE FROM sealed_table WHERE relation = 'payment'")
     assert await failing(till) == {16: "payment is no sealed table any more"}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "operators_own"),
+    [("position_kind", True), ("statement_line_kind", False), ("statement_tax_kind", False)],
+)
+async def test_a_kind_of_line_that_does_not_exist_cannot_be_written_by_anybody(
+    database: Database, constraint: str, operators_own: bool
+) -> None:
+    """Verification would have no name for it, and constraints hold for superusers with triggers asleep, too."""
+    async with database.reading(0) as connection:
+        defined = text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = :name")
+        said = (await connection.execute(defined, {"name": constraint})).scalar_one()
+    on_no_statement = {LineKind.POOL, LineKind.SUBSIDY, LineKind.MEMBER_RECEIVABLE}
+    assert set(re.findall("'([A-Z_]+)'", said)) == set(LineKind) - (set() if operators_own else on_no_statement)
