@@ -84,7 +84,9 @@ class Accounts:
         elif one.what == LET_OFF:
             self.of[key].let_off += one.amount
         elif one.what == DEFAULTED:
-            self._default(key, one.at)
+            for each in [key] if one.label else sorted(self.of):
+                if each[1] == one.partner and self._is_due(each, one.at):
+                    self._default(each, one.at)
         else:
             self.held[one.partner] += one.amount
 
@@ -106,6 +108,9 @@ class Accounts:
         """What disputes of a statement withheld then."""
         return sum((self.withheld_of[place] for place, one in enumerate(self.book.disputes)
                     if (one.label, one.partner) == key and _is_open(one, at)), ZERO)  # fmt: skip
+
+    def _is_due(self, key: Key, at: datetime) -> bool:
+        return key[0] in self.due_at and self.state_of(key, at) == "DUE" and self.open_of(key, at) < 0
 
     def _default(self, key: Key, at: datetime) -> None:
         """Covered by what the operator owes the partner and nobody disputes any more, then the deposit, then lost."""

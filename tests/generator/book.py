@@ -54,7 +54,10 @@ class Deposited:
 
 @dataclass
 class Settled:
-    """A statement was closed (no amount), paid in part, written off in part, or declared in default (no amount)."""
+    """A statement was closed (no amount), paid in part, written off in part, or declared in default (no amount).
+
+    Without a label: every statement of the partner that was due.
+    """
 
     at: datetime
     what: str

@@ -103,14 +103,17 @@ class Desk:
         """Or take some."""
         world, code = self.world, self.world.partner()
         points = self.random.choice((-1, 1, 1)) * self.random.randint(1, 200)
-        member_id = await world.till.one(MEMBER, card=world.card())
+        await self.give(code, points, await world.till.one(MEMBER, card=world.card()))
+
+    async def give(self, code: str, points: int, member_id: int) -> None:
+        """Points at the operator's expense, at the prices of a partner."""
         content = Content(
             ProposalKind.POINTS, self.id_of(code), ProposalReason.GOODWILL, "sorry", points=points, member_id=member_id
         )
         made = await self.done("Proposal", propose_points(self.database, self.clock, PROPOSER, self.key(), content))
         if made and await self.is_agreed(made.proposal):
             command = adjust_command(made.proposal, self.approval(), self.clock)
-            if isinstance(await world.post(command), Posted):
+            if isinstance(await self.world.post(command), Posted):
                 self.book.points[command.key] = code
 
     # ------------------------------------------------------------ adjustments and disputes
@@ -215,20 +218,17 @@ class Desk:
         """What is open of a statement, or some of it, or a little too much."""
         found = await self.world.till.rows(OPEN)
         if found:
-            label, code, open_minor = self.random.choice(found)
-            minor = self.random.choice((open_minor, open_minor, open_minor // 2 or open_minor, open_minor * 2))
-            key = self.key()
-            paid = NewPayment(
-                key,
-                self.id_of(code),
-                label,
-                self.money(minor),
-                self.world.today(),
-                f"bank {key}",
-                "bank-desk",
-            )
-            if await self.done("Payment", record_payment(self.database, self.clock, paid)):
-                self._settled(PAID, label, code, minor)
+            await self.pay_some(*self.random.choice(found))
+
+    async def pay_some(self, label: str, code: str, open_minor: int) -> None:
+        """All of that, half of it, or twice as much."""
+        minor = self.random.choice((open_minor, open_minor, open_minor // 2 or open_minor, open_minor * 2))
+        key = self.key()
+        paid = NewPayment(
+            key, self.id_of(code), label, self.money(minor), self.world.today(), f"bank {key}", "bank-desk"
+        )
+        if await self.done("Payment", record_payment(self.database, self.clock, paid)):
+            self._settled(PAID, label, code, minor)
 
     async def write_off(self) -> None:
         """A partner is let off what it owes, or some of it."""

@@ -21,8 +21,8 @@ def _named(what: str, names: str) -> set[str]:
 KINDS_AND_BORDERS = frozenset(
     _named(
         "done",
-        "Acceptance Adjust Adjustment Authorize Burn Capture ConfirmPayment CreatePool Default Deposit Dispute"
-        " DisputeOfTransactions Earn Enroll JoinPool LeavePool Leaving Merge Overdraft Parked Payment Payout"
+        "Acceptance Adjust Adjustment Authorize Burn Capture ConfirmPayment CreatePool Default DefaultOfAll Deposit"
+        " Dispute DisputeOfTransactions Earn Enroll JoinPool LeavePool Leaving Merge Overdraft Parked Payment Payout"
         " RejectedProposal Rejection Resumption Reverse Suspension Sweep TopUp Transfer Unmerge Void WindingDown"
         " Withdrawal WriteOff",
     )
@@ -59,6 +59,7 @@ KINDS_AND_BORDERS = frozenset(
         "covered: by recovered",
         "debt: repaid out of a lot of another price",
         "debt: to the operator",
+        "debt: written off",
         "dispute: accepted in part",
         "dispute: of transactions",
         "expiry: after days of grace",
@@ -150,6 +151,9 @@ def _of_row(second: SecondSettlement, row: Row) -> Iterator[str]:
             yield "debt: repaid out of a lot of another price"
         if debt["funder"] == OPERATOR:
             yield "debt: to the operator"
+        moment = ("ADJUST", row["account"], row["recorded_at"])
+        if any((one["kind"], one["account"], one["recorded_at"]) == moment for one in second.rows):
+            yield "debt: written off"
     if kind in ("EARN_REVERSAL", "BURN_REVERSAL") and row["recorded_at"] == _original(second, row)["recorded_at"]:
         yield "reversal: sent before its original"
     yield from _of_leavers(contracts, row, booked_at)

@@ -18,6 +18,16 @@ DUE = """
      WHERE b.open_minor < 0 ORDER BY 1, 2
 """
 
+LOST = """
+    SELECT d.label, p.code, -b.written_off_minor::bigint FROM statement_balance AS b
+      JOIN period AS d ON d.id = b.period_id JOIN partner AS p ON p.id = b.partner_id
+     WHERE b.written_off_minor > b.recovered_minor ORDER BY 1, 2
+"""
+OWING = """
+    SELECT m.id, a.owed FROM account AS a JOIN member AS m ON m.account_id = a.id AND m.merged_into IS NULL
+     WHERE a.owed > 0 ORDER BY 1
+"""
+
 
 class Treasury:
     """What the desk does with deposits and with debts that nobody pays."""
@@ -29,7 +39,7 @@ class Treasury:
 
     def makers(self) -> Makers:
         """What may happen."""
-        return [(3, self.pay_in), (1, self.pay_out), (3, self.default)]
+        return [(3, self.pay_in), (1, self.pay_out), (3, self.default), (2, self.recover), (2, self.let_off)]
 
     async def pay_in(self) -> None:
         """Money for a deposit, as the bank booked it some days ago."""
@@ -55,13 +65,27 @@ class Treasury:
                 desk.book.deposits.append(Deposited(desk.clock.now, code, -desk.fraction(minor)))
 
     async def default(self) -> None:
-        """Nobody expects any more that a statement is paid."""
+        """Nobody expects any more that a statement is paid, or any of a partner."""
         desk, due = self.desk, await self.world.till.rows(DUE, now=self.desk.clock.now)
         if due:
-            label, code = self.random.choice(due)
+            found, code = self.random.choice(due)
+            label = self.random.choice((None, found))
             ask = DefaultAsk(desk.id_of(code), label, ProposalReason.UNCOLLECTABLE, "insolvent")
             made = await desk.done("Proposal", propose_default(desk.database, desk.clock, PROPOSER, desk.key(), ask))
             if made and await desk.is_agreed(made.proposal):
                 approval = approve_default(desk.database, desk.clock, made.proposal.id, desk.approval())
-                if await desk.done("Default", approval):
-                    desk.book.statements.append(Settled(desk.clock.now, DEFAULTED, label, code))
+                if await desk.done("Default" if label else "DefaultOfAll", approval):
+                    desk.book.statements.append(Settled(desk.clock.now, DEFAULTED, label or "", code))
+
+    async def recover(self) -> None:
+        """Something comes in of what was written off."""
+        lost = await self.world.till.rows(LOST)
+        if lost:
+            await self.desk.pay_some(*self.random.choice(lost))
+
+    async def let_off(self) -> None:
+        """Somebody who owes points need not bring them."""
+        owing = await self.world.till.rows(OWING)
+        if owing:
+            member_id, owed = self.random.choice(owing)
+            await self.desk.give(self.world.partner(), self.random.choice((owed, max(1, owed // 2))), member_id)
