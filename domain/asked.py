@@ -277,7 +277,8 @@ def accounts_with_lots(batch: Batch, commands: Sequence[Command], originals: Seq
 def accounts_with_holds(batch: Batch, commands: Sequence[Command], originals: Sequence[Original]) -> list[int]:
     """Accounts where points are held and out of which some are to be burned or returned, or that are swept, or roll."""
     returns = any(isinstance(command, Reverse) for command in commands)
-    earns = returns or batch.configuration.programme.rolling_lots
+    rolls = batch.configuration.programme.rolling_lots
+    earns = returns or rolls
     members = [
         member_of(batch, command.member)
         for command in commands
@@ -287,7 +288,8 @@ def accounts_with_holds(batch: Batch, commands: Sequence[Command], originals: Se
         members += [batch.members.get(standing_id(batch, original)) for original in originals]
     accounts = {member.account_id for member in members if member is not None}
     accounts |= {command.account_id for command in commands if isinstance(command, Sweep)}
-    if returns:
+    if returns or rolls:
+        # A capture is a use of its account: what other holds keep there rolls, too.
         accounts |= {original.command.account_id for original in originals}
     return sorted(account.id for account in batch.accounts.values() if account.held and account.id in accounts)
 

@@ -296,6 +296,20 @@ async def test_held_points_roll_with_their_account_and_a_capture_is_a_use(open_t
     assert await next_expiry(till) == moved
 
 
+async def test_a_capture_moves_the_expiry_of_what_another_hold_keeps(open_till: OpenTill) -> None:
+    till = await open_till(ROLLING)
+    await till.accept(till.purchase("k1", "60.00"))
+    await till.accept(till.authorization("h1", 60))
+    await till.accept(till.purchase("k2", "10.00"))
+    await till.accept(till.authorization("h2", 10))
+    till.clock.now += timedelta(days=2)
+    await till.accept(till.capture("c2", "h2", 4))
+    moved = till.clock.now.astimezone(UTC)
+    expires_at = midnight_after(moved.month + 1, moved.day)
+    # Nothing remains of the first lot: all of it is held by the hold that nobody named.
+    assert await till.rows(LOTS) == [(60, 0, expires_at, 1), (10, 6, expires_at, 1)]
+
+
 async def test_purchases_of_one_batch_move_each_other(open_till: OpenTill) -> None:
     till = await open_till(ROLLING)
     days = [till.clock.now - timedelta(days=day) for day in (20, 0)]
