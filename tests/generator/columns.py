@@ -93,8 +93,9 @@ DERIVED: dict[str, dict[str, Derived]] = {
         "reserved_micro": Derived(11, "format('budget %s of', r.id)"),
     },
     "position": {
-        "period_id": Derived(9, _POSITION, which="partner_id > 0"),
-        "partner_id": Derived(9, _POSITION, which="partner_id > 0"),
+        # One more of the largest: there is no row with which it would collide.
+        "period_id": Derived(9, _POSITION, which="period_id = (SELECT max(period_id) FROM position)"),
+        "partner_id": Derived(9, _POSITION, which="partner_id = (SELECT max(partner_id) FROM position)"),
         "kind": Derived(9, _POSITION, "'TAX'", "kind = 'ISSUE'"),
         "entries": Derived(9, _POSITION),
         "points": Derived(9, _POSITION),

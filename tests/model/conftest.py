@@ -19,7 +19,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 settings.register_profile(
     "model-quick",
-    max_examples=6,
+    max_examples=4,
     stateful_step_count=20,
     derandomize=True,
     database=None,
