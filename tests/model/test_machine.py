@@ -1,6 +1,6 @@
 """The ledger against the auditor.
 
-MODEL_PROFILE chooses how long to look: "quick" (the default: 6 examples of each machine, always the same), "ci" (100,
+MODEL_PROFILE chooses how long to look: "quick" (the default: 4 examples of each machine, always the same), "ci" (100,
 other ones each time) or "long" (2,000). A failure prints the steps that lead to it, as few as were found; "hunt" (100,
 other ones) stops at the first and looks for no fewer.
 """
